@@ -1,0 +1,1 @@
+"""The hub: the one process that stores and routes."""

@@ -1,0 +1,233 @@
+"""CALL: everything that is asked of the hub and is not once per message. Pure.
+
+A method answers from memory, or hands a `Query` to the shell, which reads the database after the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from orchestra.address import parse_peer
+from orchestra.errors import BadOption, HubFull, NotCancelable, NotFound, UnknownMethod
+from orchestra.keys import fingerprint, is_public_key
+from orchestra.limits import CALLS_A_TURN_MAX, LIST_ROWS_MAX
+from orchestra.task import TaskState
+from orchestra.wire import REPLY
+
+from . import grants
+from .roster import Session
+from .turn import Fetch, Query, Turn
+
+if TYPE_CHECKING:
+    from .decider import Decider
+
+Params = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One CALL on its way through a method."""
+
+    decider: Decider
+    session: Session
+    ref: int
+    params: Params
+    turn: Turn
+
+    def query(self, name: str, **params: Any) -> None:
+        """Let the database answer."""
+        self.turn.queries.append(Query(self.session.link, self.ref, name, params))
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method of CALL: `run` returns the result, or None where a query will."""
+
+    run: Callable[[Asked], Params | None]
+    required: dict[str, type] = field(default_factory=dict)
+    optional: dict[str, type] = field(default_factory=dict)
+
+
+def answer(decider: Decider, session: Session, ref: int, name: str, params: Params, turn: Turn) -> None:
+    """Run one CALL and owe its REPLY.
+
+    Raises:
+        PeerError: as an ERROR that refers to `ref`.
+    """
+    at_ms, count = session.calls
+    session.calls = (turn.at_ms, count + 1 if at_ms == turn.at_ms else 1)
+    if session.calls[1] > CALLS_A_TURN_MAX:
+        raise HubFull(f"more than {CALLS_A_TURN_MAX} calls at once; wait for their replies")
+    method = METHODS.get(name)
+    if method is None:
+        raise UnknownMethod(f"method {name[:40]!r} is not known; this hub has {', '.join(sorted(METHODS))}")
+    _check(method, params)
+    result = method.run(Asked(decider, session, ref, params, turn))
+    if result is not None:
+        turn.send(session.link, [REPLY, ref, result])
+
+
+def _check(method: Method, params: Params) -> None:
+    for name in method.required:
+        if name not in params:
+            raise BadOption(f"parameter {name!r} is missing")
+    for name, value in params.items():
+        expected = method.required.get(name) or method.optional.get(name)
+        if expected is None:
+            raise BadOption(f"parameter {str(name)[:40]!r} is not known")
+        if type(value) is not expected:
+            raise BadOption(f"parameter {name!r} must be of type {expected.__name__}")
+
+
+def _status(asked: Asked) -> None:
+    decider = asked.decider
+    peers = decider.roster.peers.values()
+    asked.query(
+        "status",
+        **decider.facts,
+        now_ms=asked.turn.now_ms,
+        sessions=len(decider.roster.sessions),
+        peers={
+            kind: {
+                "known": sum(1 for peer in peers if peer.address.kind == kind),
+                "online": sum(1 for peer in peers if peer.address.kind == kind and peer.sessions),
+            }
+            for kind in ("agent", "matrix", "operator")
+        },
+        tasks={
+            "working": sum(1 for task in decider.board.tasks.values() if task.state is TaskState.WORKING),
+            "waiting": decider.board.lines(),
+        },
+        mailboxes={peer.text: peer.mailbox.count for peer in peers if peer.mailbox.count},
+        counts=dict(decider.counts),
+    )
+
+
+def _peers(asked: Asked) -> Params:
+    return {
+        "peers": [
+            {
+                "address": peer.text,
+                "generation": peer.generation,
+                "seen_ms": peer.seen_ms,
+                "waiting": peer.mailbox.count,
+                "sessions": [
+                    {
+                        "number": session.number,
+                        "since_ms": session.since_ms,
+                        "slots": session.slots,
+                        "tasks": sorted(session.tasks),
+                        "queues": list(session.queues),
+                        **{name: session.about[name] for name in ("host", "pid", "program") if name in session.about},
+                    }
+                    for session in peer.sessions
+                ],
+            }
+            for peer in sorted(asked.decider.roster.peers.values(), key=lambda peer: peer.text)[:LIST_ROWS_MAX]
+        ]
+    }
+
+
+def _keys_accept(asked: Asked) -> Params:
+    grants.check_administer(asked.session.peer.address)
+    address, public = parse_peer(asked.params["address"]), asked.params["public_key"]
+    if not is_public_key(public):
+        raise BadOption("public_key must be a CurveZMQ public key: 40 characters of Z85")
+    asked.decider.add_peer(address, public, asked.turn)
+    return {"address": str(address), "fingerprint": fingerprint(public)}
+
+
+def _inbox(asked: Asked) -> None:
+    count = _count(asked.params)
+    asked.query("inbox", recipient=asked.session.peer.id, after=asked.params.get("after", 0), count=count)
+
+
+def _inbox_read(asked: Asked) -> Params:
+    peer, writes = asked.session.peer, asked.decider.writes
+    for seq in _seqs(asked.params):
+        letter = peer.mailbox.settle(seq)
+        if letter is not None:
+            for session in peer.sessions:
+                session.letters.pop(seq, None)
+            writes.settled.append((peer.id, letter.rank, seq))
+        else:
+            writes.settled.extend((peer.id, rank, seq) for rank in range(4))
+    asked.turn.fetches.append(Fetch("count", peer.id, (0, 0), 1))
+    return {"read": len(asked.params["seqs"])}
+
+
+def _task_get(asked: Asked) -> None:
+    asked.query("task", seq=asked.params["seq"], peer=str(asked.session.peer.address))
+
+
+def _task_list(asked: Asked) -> None:
+    state = asked.params.get("state", "")
+    if state and state not in set(TaskState):
+        raise BadOption(f"state must be one of {', '.join(TaskState)}")
+    asked.query(
+        "tasks",
+        state=state,
+        before=asked.params.get("before", 0),
+        count=_count(asked.params),
+        peer=str(asked.session.peer.address),
+    )
+
+
+def _task_watch(asked: Asked) -> None:
+    seqs = _seqs(asked.params)
+    for seq in seqs:
+        task = asked.decider.board.tasks.get(seq)
+        if task is not None:
+            grants.check_see_task(asked.session.peer.address, sender=task.sender, holder=task.holder_text)
+            asked.decider.watch(asked.session, task)
+    asked.query("outcomes", seqs=seqs, peer=str(asked.session.peer.address))
+
+
+def _task_cancel(asked: Asked) -> Params:
+    task = asked.decider.board.tasks.get(asked.params["seq"])
+    if task is None:
+        raise NotCancelable(f"task {asked.params['seq']} is over or does not exist; see: orchestra task show")
+    grants.check_see_task(asked.session.peer.address, sender=task.sender, holder="")
+    asked.decider.cancel(task, f"canceled by {asked.session.peer.text}", asked.turn)
+    return {"seq": task.seq, "state": task.state.value}
+
+
+def _subscribe(asked: Asked) -> Params:
+    after = asked.decider.subscribe(asked.session, asked.params["channel"], asked.params.get("after"), asked.turn)
+    return {"channel": asked.params["channel"], "after": after}
+
+
+def _unsubscribe(asked: Asked) -> Params:
+    asked.decider.unsubscribe(asked.session, asked.params["channel"])
+    return {"channel": asked.params["channel"]}
+
+
+def _count(params: Params) -> int:
+    count = params.get("count", 100)
+    if not 0 < count <= LIST_ROWS_MAX:
+        raise BadOption(f"count must be 1 to {LIST_ROWS_MAX}")
+    return int(count)
+
+
+def _seqs(params: Params) -> list[int]:
+    seqs = params["seqs"]
+    if not seqs or len(seqs) > LIST_ROWS_MAX or any(type(seq) is not int or not 0 < seq < 2**63 for seq in seqs):
+        raise NotFound(f"seqs must be 1 to {LIST_ROWS_MAX} numbers of messages")
+    return list(seqs)
+
+
+METHODS: Final[dict[str, Method]] = {
+    "inbox": Method(_inbox, optional={"after": int, "count": int}),
+    "inbox.read": Method(_inbox_read, required={"seqs": list}),
+    "keys.accept": Method(_keys_accept, required={"address": str, "public_key": str}),
+    "peers": Method(_peers),
+    "status": Method(_status),
+    "subscribe": Method(_subscribe, required={"channel": str}, optional={"after": int}),
+    "task.cancel": Method(_task_cancel, required={"seq": int}),
+    "task.get": Method(_task_get, required={"seq": int}),
+    "task.list": Method(_task_list, optional={"state": str, "before": int, "count": int}),
+    "task.watch": Method(_task_watch, required={"seqs": list}),
+    "unsubscribe": Method(_unsubscribe, required={"channel": str}),
+}

@@ -1,0 +1,146 @@
+"""HELLO: a connection whose key is known becomes a session. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from orchestra.address import Kind, parse_address
+from orchestra.errors import BadOption, HubFull, VersionMismatch, WrongName
+from orchestra.limits import (
+    BODY_BYTES_MAX,
+    CREDIT_MAX,
+    EPOCH_BYTES,
+    HEARTBEAT_S,
+    LEASE_S,
+    OPTIONS_MAX,
+    QUEUES_MAX,
+    SENDS_UNANSWERED_MAX,
+    SESSIONS_MAX,
+    SESSIONS_PER_PEER_MAX,
+    SLOTS_MAX,
+)
+from orchestra.task import TaskState
+from orchestra.version import WIRE_VERSION, WIRE_VERSION_OLDEST
+from orchestra.wire import BYE, CANCEL, WELCOME, Record
+
+from . import grants
+from .roster import Peer, Session
+from .turn import Link, Turn
+
+if TYPE_CHECKING:
+    from .decider import Decider
+
+TOLD_LIMITS = {
+    "heartbeat_ms": int(HEARTBEAT_S * 1000),
+    "lease_ms": int(LEASE_S * 1000),
+    "body_bytes": BODY_BYTES_MAX,
+    "sends_unanswered": SENDS_UNANSWERED_MAX,
+}
+
+
+def welcome(decider: Decider, link: Link, peer_text: str, record: Record, turn: Turn) -> Session:
+    """Answer a HELLO with WELCOME and return the session it made.
+
+    Raises:
+        PeerError: as an ERROR to the peer; no session was made.
+    """
+    _, oldest, newest, claimed, epoch, credit, slots, queues, holding, about = record
+    if oldest > WIRE_VERSION or newest < WIRE_VERSION_OLDEST:
+        raise VersionMismatch(
+            f"this hub speaks wire versions {WIRE_VERSION_OLDEST} to {WIRE_VERSION}, you {oldest} to {newest}; "
+            f"upgrade the {'hub' if oldest > WIRE_VERSION else 'client'}"
+        )
+    peer = decider.roster.peers.get(peer_text)
+    if peer is None or claimed not in ("", peer_text):
+        raise WrongName(f"this key belongs to {peer_text}; start with that name, or use the key of the other")
+    if len(epoch) != EPOCH_BYTES:
+        raise BadOption(f"epoch must be {EPOCH_BYTES} bytes")
+    if slots or queues:
+        grants.check_serve(peer.address)
+    served = _queues(queues)
+    told = _about(about)
+    if len(decider.roster.sessions) >= SESSIONS_MAX:
+        raise HubFull(f"{SESSIONS_MAX} sessions are open")
+    _make_room(decider, peer, epoch, turn)
+    session = decider.open_session(
+        link, peer, epoch, min(credit, CREDIT_MAX), min(slots, SLOTS_MAX), served, told, turn
+    )
+    if peer.epoch != epoch:
+        peer.generation += 1
+        peer.epoch = epoch
+    peer.seen_ms = turn.now_ms
+    decider.writes.peers[peer.id] = peer
+    kept = _take_up(decider, session, holding, turn)
+    turn.send(
+        link,
+        [
+            WELCOME,
+            min(newest, WIRE_VERSION),
+            peer_text,
+            session.number,
+            peer.generation,
+            turn.now_ms,
+            kept,
+            TOLD_LIMITS,
+        ],
+    )
+    for seq in kept:
+        task = session.tasks[seq]
+        if task.cancel_why is not None:
+            turn.send(link, [CANCEL, seq, task.lease, task.cancel_why])
+    decider.board.serve(session)
+    decider.push(peer, turn)
+    return session
+
+
+def _make_room(decider: Decider, peer: Peer, epoch: bytes, turn: Turn) -> None:
+    """End the sessions this one replaces: an earlier connection of the same client, or an agent's earlier process."""
+    for old in list(peer.sessions):
+        if old.epoch == epoch:
+            turn.kicks.append(old.link)
+            decider.end(old, turn)
+        elif peer.is_exclusive:
+            turn.send(old.link, [BYE, "replaced", f"another process connected as {peer.text}"])
+            turn.kicks.append(old.link)
+            decider.end(old, turn)
+    if len(peer.sessions) >= SESSIONS_PER_PEER_MAX:
+        raise HubFull(f"{peer.text} has {SESSIONS_PER_PEER_MAX} sessions open; close one first")
+
+
+def _take_up(decider: Decider, session: Session, holding: list[Any], turn: Turn) -> list[int]:
+    """Give a client that came back the tasks it still holds, and let all others of its name wait again."""
+    peer = session.peer
+    if peer.address.kind is not Kind.AGENT:
+        return []
+    claimed = {
+        each[0]: each[1]
+        for each in holding
+        if type(each) is list and len(each) == 2 and type(each[0]) is int and type(each[1]) is int
+    }
+    _, adrift = decider.board.adrift.pop(peer.id, (0, {}))
+    lost = []
+    for seq, task in adrift.items():
+        if task.state is TaskState.WORKING and claimed.get(seq) == task.lease and task.generation == peer.generation:
+            session.tasks[seq] = task
+        else:
+            lost.append(task)
+    decider.lose(lost, turn)
+    return list(session.tasks)
+
+
+def _queues(queues: list[Any]) -> tuple[str, ...]:
+    if len(queues) > QUEUES_MAX:
+        raise HubFull(f"an agent may serve {QUEUES_MAX} queues; this one asks for {len(queues)}")
+    for text in queues:
+        if type(text) is not str or parse_address(text).kind is not Kind.QUEUE:
+            raise BadOption(f"{str(text)[:80]!r} is not a queue; write queue/NAME")
+    return tuple(dict.fromkeys(queues))
+
+
+def _about(about: dict[Any, Any]) -> dict[str, str]:
+    if len(about) > OPTIONS_MAX or any(
+        type(key) is not str or type(value) is not str or len(key) > 32 or len(value) > 256
+        for key, value in about.items()
+    ):
+        raise BadOption(f"about must be at most {OPTIONS_MAX} short texts by name")
+    return about

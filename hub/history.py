@@ -1,0 +1,160 @@
+"""Questions to the database: what CALLs ask for that is not in memory. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from orchestra.address import parse_address
+from orchestra.errors import NotFound, NotStored, PeerError
+from orchestra.limits import REPLY_BYTES_MAX
+from orchestra.wire import ERROR, OK, REPLY, SEND, Record
+
+from .grants import check_see_task
+from .store import Store, unpack
+from .turn import Query
+
+Params = dict[str, Any]
+
+_TASK_COLUMNS: Final = """
+    SELECT t.seq, t.state, t.attempt, h.text, t.updated_ms, s.text, r.text, m.sent_ms, m.rank, t.report, m.body, t.output
+    FROM task t JOIN message m ON m.seq = t.seq JOIN origin o ON o.id = m.origin
+    JOIN address s ON s.id = o.peer JOIN address r ON r.id = t.recipient LEFT JOIN address h ON h.id = t.holder
+"""
+
+
+def answer(store: Store, query: Query) -> Record:
+    """Return the record that answers `query`."""
+    try:
+        if query.name == "sent_before":
+            return _sent_before(store, query)
+        return [REPLY, query.ref, _QUERIES[query.name](store, query.params)]
+    except PeerError as error:
+        verb = SEND if query.name == "sent_before" else 15
+        return [ERROR, verb, query.ref, error.code, str(error)]
+
+
+def _sent_before(store: Store, query: Query) -> Record:
+    """A number that was used before: say which seq it became, or that it was refused then.
+
+    The log has no index by sender. The search runs backwards from the sender's last seq and stops at the first smaller
+    number of the same life, so it reads what was sent since.
+    """
+    origin, n = query.params["origin"], query.ref
+    task = query.params.get("task")
+    if task is not None:
+        for _ in store.rows("SELECT 1 FROM task WHERE seq=? AND result_origin=? AND result_n=?", task, origin, n):
+            return [OK, n, task, 1]
+    else:
+        span = next(store.rows("SELECT first_seq, last_seq FROM origin WHERE id=?", origin), (0, 0))
+        sql = "SELECT n, seq FROM message WHERE seq <= ? AND seq > ? AND origin = ? ORDER BY seq DESC"
+        for found, seq in store.rows(sql, span[1], span[0], origin):
+            if found == n:
+                return [OK, n, seq, 1]
+            if found < n:
+                break
+    raise NotStored(f"send {n} was refused when it came first; it is not stored")
+
+
+def _status(store: Store, params: Params) -> Params:
+    messages, first = next(store.rows("SELECT coalesce(max(seq), 0), coalesce(min(seq), 0) FROM message"))
+    states = dict(store.rows("SELECT state, count(*) FROM task GROUP BY state"))
+    dead = next(store.rows("SELECT count(*) FROM dead"))[0]
+    stored = {"last_seq": messages, "first_seq": first, "tasks": states, "dead": dead, **store.sizes()}
+    return {**params, "stored": stored}
+
+
+def _inbox(store: Store, params: Params) -> Params:
+    sql = """
+        SELECT m.seq, s.text, r.text, m.sent_ms, m.rank, m.body
+        FROM delivery d JOIN message m ON m.seq = d.seq JOIN origin o ON o.id = m.origin
+        JOIN address s ON s.id = o.peer JOIN address r ON r.id = m.recipient
+        WHERE d.recipient = ? AND m.seq > ? ORDER BY m.seq LIMIT ?
+    """
+    names = ("seq", "from", "to", "sent_ms", "rank", "body")
+    return _listed("messages", names, store.rows(sql, params["recipient"], params["after"], params["count"]))
+
+
+def _task(store: Store, params: Params) -> Params:
+    for row in store.rows(f"{_TASK_COLUMNS} WHERE t.seq = ?", params["seq"]):
+        facts = _task_facts(row)
+        check_see_task(parse_address(params["peer"]), sender=facts["from"], holder=facts["agent"])
+        return facts
+    raise NotFound(f"there is no task {params['seq']}")
+
+
+def _tasks(store: Store, params: Params) -> Params:
+    where, values = ["1"], []
+    if params["state"]:
+        where.append("t.state = ?")
+        values.append(params["state"])
+    if params["before"]:
+        where.append("t.seq < ?")
+        values.append(params["before"])
+    peer = params["peer"]
+    if not peer.startswith("operator/"):
+        where.append("(s.text = ? OR h.text = ?)")
+        values += [peer, peer]
+    sql = f"{_TASK_COLUMNS} WHERE {' AND '.join(where)} ORDER BY t.seq DESC LIMIT ?"
+    found = []
+    for row in store.rows(sql, *values, params["count"]):
+        facts = _task_facts(row)
+        facts["body"] = facts["body"][:1000]
+        facts["output"] = facts["output"][-1000:]
+        found.append(facts)
+    return {"tasks": found}
+
+
+def _outcomes(store: Store, params: Params) -> Params:
+    """Where each of some tasks is; with its result, where it is over."""
+    peer = parse_address(params["peer"])
+    found, size = [], 0
+    for seq in params["seqs"]:
+        for row in store.rows(f"{_TASK_COLUMNS} WHERE t.seq = ?", seq):
+            facts = _task_facts(row)
+            check_see_task(peer, sender=facts["from"], holder=facts["agent"])
+            del facts["body"]
+            size += 1000 + len(facts["output"])
+            if size > REPLY_BYTES_MAX:
+                return {"tasks": found, "is_cut": True}
+            found.append(facts)
+    return {"tasks": found, "is_cut": False}
+
+
+def _task_facts(row: tuple[Any, ...]) -> Params:
+    seq, state, attempt, holder, updated_ms, sender, to, sent_ms, rank, report, body, output = row
+    return {
+        "seq": seq,
+        "state": state,
+        "attempt": attempt,
+        "agent": holder or "",
+        "updated_ms": updated_ms,
+        "from": sender,
+        "to": to,
+        "sent_ms": sent_ms,
+        "rank": rank,
+        "report": unpack(report) or {},
+        "body": body,
+        "output": output or b"",
+    }
+
+
+def _listed(name: str, columns: tuple[str, ...], rows: Any) -> Params:
+    """Make a list of rows that one frame can carry; `is_cut` says that there are more."""
+    found: list[Params] = []
+    size = 0
+    for row in rows:
+        size += 200 + sum(len(value) for value in row if isinstance(value, bytes))
+        if size > REPLY_BYTES_MAX and found:
+            return {name: found, "is_cut": True}
+        found.append(dict(zip(columns, row, strict=True)))
+    return {name: found, "is_cut": False}
+
+
+_QUERIES: Final[dict[str, Callable[[Store, Params], Params]]] = {
+    "inbox": _inbox,
+    "outcomes": _outcomes,
+    "status": _status,
+    "task": _task,
+    "tasks": _tasks,
+}

@@ -1,0 +1,148 @@
+"""The database's schema, as peewee models.
+
+The hot path writes through `store.py`'s statements; these models make the tables and read the history. The shape follows
+what was measured: an append-only log (`message`), and beside it a small hot table of what is still owed
+(`delivery`), so that an acknowledgement touches few pages. Times are milliseconds since 1970.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from peewee import (
+    SQL,
+    BlobField,
+    CompositeKey,
+    DatabaseProxy,
+    IntegerField,
+    Model,
+    TextField,
+)
+
+database: Final = DatabaseProxy()
+
+
+class _Table(Model):
+    class Meta:
+        database = database
+        legacy_table_names = False
+        strict_tables = True
+
+
+class Hub(_Table):
+    """One row: how often this database was opened."""
+
+    boot = IntegerField()
+
+
+class Address(_Table):
+    """Every peer, queue and channel that was ever spoken of; other tables hold its number."""
+
+    id = IntegerField(primary_key=True)
+    text = TextField(unique=True)
+
+
+class Peer(_Table):
+    """An address with a key. `generation` counts its lives, `epoch` is the random number of the last one."""
+
+    id = IntegerField(primary_key=True)
+    generation = IntegerField()
+    epoch = BlobField(null=True)
+    seen_ms = IntegerField()
+
+
+class Key(_Table):
+    """A public key (Z85) and the peer it proves."""
+
+    public = TextField(primary_key=True)
+    peer = IntegerField()
+    since_ms = IntegerField()
+
+    class Meta:
+        without_rowid = True
+
+
+class Origin(_Table):
+    """One life of one client: the highest number it used for a send, and the seqs its sends lie between."""
+
+    id = IntegerField(primary_key=True)
+    peer = IntegerField()
+    epoch = BlobField()
+    last_n = IntegerField()
+    first_seq = IntegerField()
+    last_seq = IntegerField()
+    used_ms = IntegerField()
+
+
+class Message(_Table):
+    """The log: every message and task as it was sent. `kind` is 0 for a message, 1 for a task."""
+
+    seq = IntegerField(primary_key=True)
+    origin = IntegerField()
+    n = IntegerField()
+    recipient = IntegerField()
+    kind = IntegerField()
+    rank = IntegerField()
+    sent_ms = IntegerField()
+    options = BlobField(null=True)
+    body = BlobField()
+
+
+class Delivery(_Table):
+    """A message that `recipient` is still owed."""
+
+    recipient = IntegerField()
+    rank = IntegerField()
+    seq = IntegerField()
+    attempt = IntegerField(constraints=[SQL("DEFAULT 0")])
+
+    class Meta:
+        primary_key = CompositeKey("recipient", "rank", "seq")
+        without_rowid = True
+
+
+class Entry(_Table):
+    """The log of a channel."""
+
+    channel = IntegerField()
+    seq = IntegerField()
+
+    class Meta:
+        primary_key = CompositeKey("channel", "seq")
+        without_rowid = True
+
+
+class Task(_Table):
+    """Where a task is; what was asked is its row in `message`."""
+
+    seq = IntegerField(primary_key=True)
+    recipient = IntegerField()
+    rank = IntegerField()
+    state = TextField()
+    attempt = IntegerField()
+    losses = IntegerField()
+    lease = IntegerField()
+    holder = IntegerField(null=True)
+    generation = IntegerField()
+    cancel_why = TextField(null=True)
+    updated_ms = IntegerField()
+    result_origin = IntegerField(null=True)
+    result_n = IntegerField(null=True)
+    report = BlobField(null=True)
+    output = BlobField(null=True)
+
+
+class Dead(_Table):
+    """A message that could not be delivered, with the reason."""
+
+    seq = IntegerField()
+    recipient = IntegerField()
+    reason = TextField()
+    at_ms = IntegerField()
+
+    class Meta:
+        primary_key = CompositeKey("seq", "recipient")
+        without_rowid = True
+
+
+TABLES: Final[tuple[type[Model], ...]] = (Hub, Address, Peer, Key, Origin, Message, Delivery, Entry, Task, Dead)

@@ -1,0 +1,111 @@
+"""Peers and their sessions: who is known, who is connected, and which life of a name is the current one. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from orchestra.address import Address, Kind
+
+from .mailbox import Letter, Mailbox
+from .turn import Link
+
+if TYPE_CHECKING:
+    from .board import Task
+
+
+@dataclass(slots=True, eq=False)
+class Origin:
+    """One life of one client, as far as its sends go: the highest number it used, and the seqs they lie between."""
+
+    id: int
+    peer_id: int
+    epoch: bytes
+    last_n: int
+    first_seq: int
+    last_seq: int
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One live connection of a peer. `heard_ms` and `since_ms` are milliseconds of the hub's clock."""
+
+    link: Link
+    number: int
+    peer: Peer
+    epoch: bytes
+    credit: int
+    slots: int
+    queues: tuple[str, ...]
+    about: dict[str, str]
+    since_ms: int
+    heard_ms: int
+    origin: Origin | None = None
+    letters: dict[int, Letter] = field(default_factory=dict)
+    """Messages it was sent and did not acknowledge, by seq."""
+    tasks: dict[int, Task] = field(default_factory=dict)
+    """Tasks it holds, by seq."""
+    subscriptions: dict[int, int] = field(default_factory=dict)
+    """Channel id → seq of the newest entry it was sent, negative while it is behind."""
+    watched: set[int] = field(default_factory=set)
+    calls: tuple[int, int] = (0, 0)
+    """(the turn's time, CALLs taken in that turn)."""
+
+    @property
+    def free_slots(self) -> int:
+        return self.slots - len(self.tasks)
+
+
+@dataclass(slots=True, eq=False)
+class Peer:
+    """A name with a key. `sessions` is in the order they came; an agent has one at most."""
+
+    id: int
+    address: Address
+    text: str
+    generation: int
+    epoch: bytes | None
+    seen_ms: int
+    mailbox: Mailbox
+    sessions: list[Session] = field(default_factory=list)
+
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether a newer process takes the name from an older one."""
+        return self.address.kind is Kind.AGENT
+
+
+class Roster:
+    """All peers and all sessions."""
+
+    def __init__(self) -> None:
+        self.peers: dict[str, Peer] = {}
+        self.sessions: dict[Link, Session] = {}
+        self._origins: dict[tuple[int, bytes], Origin] = {}
+
+    def add_peer(self, peer: Peer) -> None:
+        self.peers[peer.text] = peer
+
+    def add_origin(self, origin: Origin) -> None:
+        self._origins[origin.peer_id, origin.epoch] = origin
+
+    def origin_of(self, peer: Peer, epoch: bytes) -> Origin | None:
+        return self._origins.get((peer.id, epoch))
+
+    def join(self, session: Session) -> None:
+        self.sessions[session.link] = session
+        session.peer.sessions.append(session)
+
+    def leave(self, session: Session) -> None:
+        self.sessions.pop(session.link, None)
+        if session in session.peer.sessions:
+            session.peer.sessions.remove(session)
+
+    def silent(self, *, before_ms: int) -> list[Session]:
+        """Return the sessions that have not spoken since `before_ms`."""
+        return [session for session in self.sessions.values() if session.heard_ms < before_ms]
+
+    def matrices(self) -> Iterator[Peer]:
+        """Give every matrix the hub knows, connected or not."""
+        return (peer for peer in self.peers.values() if peer.address.kind is Kind.MATRIX)

@@ -1,0 +1,201 @@
+"""The ROUTER transport: CURVE sockets for peers, and the ZAP handler that knows their keys.
+
+A peer is its key. libzmq asks the ZAP handler about every handshake and stamps the address it answers on every
+message as `User-Id`; the routing id, which a client may choose, is only used to send back. What `docs/protocol.md`
+calls smuggling (a message of more than one frame, whose third frame would look like the next peer's first) is dropped here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import zmq
+from zmq.utils import z85
+from zmq.utils.monitor import recv_monitor_message
+
+from orchestra.errors import PortInUse, StateFault
+from orchestra.keys import KeyPair
+from orchestra.limits import FRAME_BYTES_MAX, HANDSHAKE_MS, ROUTING_ID_BYTES, SEND_QUEUE_FRAMES
+from orchestra.wire import Record, encode
+
+_ZAP_ENDPOINT: Final = "inproc://zeromq.zap.01"
+_ZAP_DOMAIN: Final = b"orchestra"
+_HEARTBEAT_MS: Final = 5000  # ZMTP's own, in libzmq's thread: notices a dead machine although nobody sends
+_BACKLOG: Final = 1024
+_GOODBYE_MS: Final = 200  # how long closing waits for the last records to leave
+_MONITORED: Final = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_ACCEPT_FAILED
+
+
+class Arrived(NamedTuple):
+    """One frame, from whom its key says."""
+
+    link: bytes
+    peer: str
+    frame: bytes
+
+
+class Router:
+    """The hub's sockets. One thread; everything returns at once."""
+
+    def __init__(self, key: KeyPair, *, peer_of: Callable[[str], str | None]) -> None:
+        """Args:
+        peer_of: the address that a public key (Z85) proves, or None for a key that is not known.
+        """
+        assert zmq.has("curve"), "this libzmq was built without CURVE"
+        self.counts: Counter[str] = Counter()
+        self._peer_of = peer_of
+        self._descriptors: dict[int, bytes] = {}
+        self._context = zmq.Context()
+        self._context.set(zmq.MAX_SOCKETS, 64)
+        # The ZAP handler is bound before any key can be tried, and enforced: without one libzmq would let everybody in.
+        self._zap: zmq.Socket[bytes] = self._context.socket(zmq.REP)
+        self._zap.linger = 0
+        self._zap.bind(_ZAP_ENDPOINT)
+        self._socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
+        for option, value in (
+            (zmq.CURVE_SERVER, 1),
+            (zmq.CURVE_SECRETKEY, key.secret.encode()),
+            (zmq.ZAP_DOMAIN, _ZAP_DOMAIN),
+            (zmq.ZAP_ENFORCE_DOMAIN, 1),
+            (zmq.ROUTER_MANDATORY, 1),
+            (zmq.ROUTER_HANDOVER, 0),
+            (zmq.MAXMSGSIZE, FRAME_BYTES_MAX),
+            (zmq.HANDSHAKE_IVL, HANDSHAKE_MS),
+            (zmq.BACKLOG, _BACKLOG),
+            (zmq.SNDHWM, SEND_QUEUE_FRAMES),
+            (zmq.RCVHWM, SEND_QUEUE_FRAMES),
+            (zmq.HEARTBEAT_IVL, _HEARTBEAT_MS),
+            (zmq.HEARTBEAT_TIMEOUT, 3 * _HEARTBEAT_MS),
+            (zmq.TCP_KEEPALIVE, 1),
+            (zmq.TCP_KEEPALIVE_IDLE, 60),
+            (zmq.TCP_KEEPALIVE_INTVL, 15),
+            (zmq.TCP_KEEPALIVE_CNT, 4),
+            (zmq.LINGER, 0),
+        ):
+            self._socket.set(option, value)
+        self._monitor: zmq.Socket[bytes] = self._socket.get_monitor_socket(_MONITORED)
+
+    def bind(self, endpoint: str) -> str:
+        """Listen on `endpoint`; return it with the port that was taken.
+
+        Raises:
+            PortInUse: if another program listens there.
+            StateFault: if the host is not one of this machine's, or the socket's path can't be used.
+        """
+        try:
+            self._socket.bind(endpoint)
+        except zmq.ZMQError as exc:
+            if exc.errno == errno.EADDRINUSE:
+                raise PortInUse(f"{endpoint} is in use by another program; choose another port with --port") from exc
+            raise StateFault(f"can't listen on {endpoint}: {exc.strerror}") from exc
+        if endpoint.startswith("ipc://"):
+            Path(endpoint.removeprefix("ipc://")).chmod(0o600)
+        return self._socket.last_endpoint.decode()
+
+    def close(self) -> None:
+        self._socket.disable_monitor()
+        self._socket.close(_GOODBYE_MS)
+        for each in (self._monitor, self._zap):
+            each.close(0)
+        self._context.term()
+
+    @property
+    def descriptors(self) -> tuple[int, int, int]:
+        """File descriptors to wait on. They are edge-triggered: see `has_input`."""
+        return self._socket.fileno(), self._zap.fileno(), self._monitor.fileno()
+
+    def has_input(self) -> bool:
+        """Whether anything can be read now.
+
+        libzmq's descriptor tells of a change once, and a send may swallow that; ask after every burst of sends.
+        """
+        return any(each.get(zmq.EVENTS) & zmq.POLLIN for each in (self._socket, self._zap, self._monitor))
+
+    def drain(self, frames_max: int) -> Iterator[Arrived]:
+        """Give what has arrived, at most `frames_max`."""
+        receive = self._socket.recv
+        for _ in range(frames_max):
+            try:
+                link = receive(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            frame = receive(zmq.DONTWAIT, copy=False)
+            if frame.more:
+                self._drop_rest()
+                self.counts["smuggled"] += 1
+                continue
+            if len(link) < ROUTING_ID_BYTES:
+                self.counts["short_routing_id"] += 1
+                continue
+            try:
+                peer = frame.get("User-Id")
+                self._descriptors[frame.get(zmq.SRCFD)] = link
+            except (zmq.ZMQError, zmq.error.ZMQError):
+                self.counts["no_user_id"] += 1
+                continue
+            yield Arrived(link, str(peer), frame.bytes)
+
+    def send(self, link: bytes, records: list[Record]) -> bool:
+        """Send `records` to one connection; False if it is gone, or reads so slowly that its queue is full."""
+        for frame in encode(records):
+            try:
+                self._socket.send(link, zmq.SNDMORE | zmq.DONTWAIT)
+            except zmq.Again:
+                self.counts["slow_reader"] += 1
+                return False
+            except zmq.ZMQError as exc:
+                if exc.errno != errno.EHOSTUNREACH:
+                    raise
+                return False
+            self._socket.send(frame, zmq.DONTWAIT)
+        return True
+
+    def kick(self, link: bytes) -> None:
+        """Close the connection. libzmq has no call for it; shutting the TCP connection down makes it notice.
+
+        The descriptor belongs to libzmq and is not closed here.
+        """
+        for descriptor, owner in list(self._descriptors.items()):
+            if owner == link:
+                del self._descriptors[descriptor]
+                with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as twin:
+                    twin.shutdown(socket.SHUT_RDWR)
+
+    def answer_zap(self) -> None:
+        """Answer the handshakes that wait: a known key gets its address as user id, any other is refused."""
+        while True:
+            try:
+                request = self._zap.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            version, sequence, domain, _, _, mechanism = request[:6]
+            peer = None
+            if version == b"1.0" and domain == _ZAP_DOMAIN and mechanism == b"CURVE" and len(request) == 7:
+                peer = self._peer_of(z85.encode(request[6]).decode())
+            if peer is None:
+                self.counts["keys_refused"] += 1
+                self._zap.send_multipart([b"1.0", sequence, b"400", b"key is not known", b"", b""])
+            else:
+                self._zap.send_multipart([b"1.0", sequence, b"200", b"OK", peer.encode(), b""])
+
+    def gone(self) -> list[bytes]:
+        """Return the connections that ended since the last call."""
+        ended: list[bytes] = []
+        while self._monitor.get(zmq.EVENTS) & zmq.POLLIN:
+            event: dict[str, Any] = dict(recv_monitor_message(self._monitor, zmq.DONTWAIT))
+            if event["event"] == zmq.EVENT_DISCONNECTED:
+                link = self._descriptors.pop(event["value"], None)
+                if link is not None:
+                    ended.append(link)
+        return ended
+
+    def _drop_rest(self) -> None:
+        while self._socket.get(zmq.RCVMORE):
+            self._socket.recv(zmq.DONTWAIT)

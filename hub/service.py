@@ -1,0 +1,258 @@
+"""The hub as a process: the loop that joins the transport, the decider and the store.
+
+One turn: drain what has arrived (bounded) → decide it all → one transaction → commit → send everything owed → look
+again. One commit pays for the whole turn, so under load turns grow and the cost of a message falls; alone, a message pays
+one commit. A commit that fails undoes the turn: nobody was told anything yet, so the hub forgets what it decided, reads
+its state back from the database, and lets the clients send again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from orchestra.errors import Malformed, StorageFault, TooLarge
+from orchestra.keys import load_or_make_key
+from orchestra.limits import ACKS_HELD_MAX, ACKS_HELD_S, TURN_RECORDS_MAX
+from orchestra.state import HubCard, this_operator
+from orchestra.version import VERSION
+from orchestra.wire import BYE, ERROR, FROM_PEER, Decoder
+
+from . import history
+from .decider import Decider, Numbers
+from .router import Router
+from .settings import HubSettings
+from .store import Store
+from .turn import Link, Turn, Writes
+
+logger = logging.getLogger(__name__)
+
+_TICK_S = 0.25  # how late a lapsed lease or a lost wake-up may be noticed
+_WATCHDOG_S = 0.05  # a missed edge of libzmq's descriptor costs at most this
+
+
+class Hub:
+    """A hub with its sockets bound. `run` serves until `stop`; `close` releases everything."""
+
+    def __init__(self, settings: HubSettings) -> None:
+        """Open the state folder, load everything, and listen.
+
+        Raises:
+            WorldFault: with what to do about it; nothing was left half made.
+        """
+        state = settings.state
+        state.make()
+        key = load_or_make_key(state.hub_key, owner="the hub")
+        operator = this_operator()
+        operator_key = load_or_make_key(state.key_of(operator), owner=str(operator))
+        self._store = Store(state.database, durability=settings.durability)
+        self._router: Router | None = None
+        try:
+            self._router = router = Router(key, peer_of=lambda public: self._decider.keys.get(public))
+            self._facts = {
+                "version": VERSION,
+                "pid": os.getpid(),
+                "durability": settings.durability,
+                "started_ms": _wall_ms(),
+            }
+            self._numbers = Numbers(self._store.count_boot())
+            self._decider = self._load()
+            first = self._turn()
+            self._decider.add_peer(operator, operator_key.public, first)
+            self._commit()
+            # Keys are loaded: only now may anybody connect, for a refused client does not come back by itself.
+            ipc = state.ipc_endpoint()
+            endpoints = (
+                (ipc, f"tcp://{settings.host}:{settings.port}") if ipc else (f"tcp://{settings.host}:{settings.port}",)
+            )
+            if ipc:
+                state.socket.unlink(missing_ok=True)
+            self.endpoints = tuple(router.bind(endpoint) for endpoint in reversed(endpoints))[::-1]
+            self._facts["endpoints"] = list(self.endpoints)
+            self._socket_path = state.socket if ipc else None
+            state.write_card(HubCard(self.endpoints, key.public))
+        except BaseException:
+            self.close()
+            raise
+        self._decode = Decoder(FROM_PEER).decode
+        self._stopping: asyncio.Event = asyncio.Event()
+        self._acks_due: asyncio.TimerHandle | None = None
+        self._failed_at = 0.0
+
+    async def run(self, *, ready: Callable[[], None] = lambda: None) -> None:
+        """Serve until `stop` is called; `ready` is called once peers can connect."""
+        router = self._open_router()
+        loop = asyncio.get_running_loop()
+        for descriptor in router.descriptors:
+            loop.add_reader(descriptor, self._wake)
+        gc.collect()
+        gc.freeze()
+        try:
+            loop.call_soon(self._wake)
+            ready()
+            beats = 0
+            while not self._stopping.is_set():
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), _WATCHDOG_S)
+                beats += 1
+                if beats * _WATCHDOG_S >= _TICK_S:
+                    beats = 0
+                    turn = self._turn()
+                    self._decider.tick(turn)
+                    self._end_turn(turn)
+                self._wake()
+        finally:
+            for descriptor in router.descriptors:
+                loop.remove_reader(descriptor)
+            self._say_goodbye()
+
+    def stop(self) -> None:
+        """Let `run` return; safe to call more than once."""
+        self._stopping.set()
+
+    def close(self) -> None:
+        """Release the sockets, the database and the lock."""
+        if self._router is not None:
+            self._router.close()
+            self._router = None
+            path = getattr(self, "_socket_path", None)
+            if path is not None:
+                path.unlink(missing_ok=True)
+        self._store.close()
+
+    def _open_router(self) -> Router:
+        assert self._router is not None, "the hub is closed"
+        return self._router
+
+    def _load(self) -> Decider:
+        snapshot = self._store.load(now_ms=_wall_ms())
+        return Decider(snapshot, self._numbers, facts=self._facts, at_ms=_steady_ms())
+
+    def _turn(self) -> Turn:
+        return Turn(now_ms=_wall_ms(), at_ms=_steady_ms())
+
+    def _wake(self) -> None:
+        """Take turns while there is input, but let the loop's other work in between."""
+        if self._router is not None and self._router.has_input():
+            self._take_turn()
+            asyncio.get_running_loop().call_soon(self._wake)
+
+    def _take_turn(self) -> None:
+        router, decider = self._open_router(), self._decider
+        router.answer_zap()
+        turn = self._turn()
+        taken = 0
+        for link, peer, frame in router.drain(TURN_RECORDS_MAX):
+            try:
+                records, faults = self._decode(frame)
+            except (Malformed, TooLarge) as error:
+                decider.counts["malformed"] += 1
+                turn.send(link, [ERROR, 0, 0, error.code, str(error)])
+                continue
+            decider.receive(link, peer, records, faults, turn)
+            taken += len(records)
+            if taken >= TURN_RECORDS_MAX:
+                break
+        for link in router.gone():
+            decider.lost(link, turn)
+        self._end_turn(turn)
+
+    def _end_turn(self, turn: Turn) -> None:
+        """Commit, then send. What sending finds out (a peer is gone) is a turn of its own."""
+        while True:
+            decider = self._decider
+            decider.finish(turn)
+            writes = decider.writes
+            held = len(writes.settled)
+            if writes.is_urgent() or turn.queries or turn.fetches or held > ACKS_HELD_MAX:
+                if not self._commit():
+                    return
+            elif held and self._acks_due is None:
+                self._acks_due = asyncio.get_running_loop().call_later(ACKS_HELD_S, self._commit_acks)
+            following = self._turn()
+            for query in turn.queries:
+                turn.send(query.link, history.answer(self._store, query))
+            self._deliver(turn, following)
+            for fetch in turn.fetches:
+                decider.loaded(fetch, self._store.fetch(fetch), following)
+            if not (following.out or following.fetches or following.kicks or decider.writes.is_urgent()):
+                return
+            turn = following
+
+    def _deliver(self, turn: Turn, following: Turn) -> None:
+        router = self._open_router()
+        for link, records in turn.out.items():
+            assert isinstance(link, bytes)
+            if not router.send(link, records):
+                self._drop(link, following)
+        for link in turn.kicks:
+            self._drop(link, following)
+
+    def _drop(self, link: Link, turn: Turn) -> None:
+        assert isinstance(link, bytes)
+        self._open_router().kick(link)
+        self._decider.lost(link, turn)
+
+    def _commit_acks(self) -> None:
+        self._acks_due = None
+        if self._router is not None:
+            self._commit()
+
+    def _commit(self) -> bool:
+        """Write what is owed; False if the database refused, after which all is as it was before the turn."""
+        writes, self._decider.writes = self._decider.writes, Writes()
+        try:
+            self._store.commit(writes, now_ms=_wall_ms())
+        except StorageFault as fault:
+            self._start_over(fault)
+            return False
+        return True
+
+    def _start_over(self, fault: StorageFault) -> None:
+        logger.error("commit failed, nothing of the turn was kept: %s", fault, extra={"action": "commit_failed"})
+        router, links = self._open_router(), list(self._decider.roster.sessions)
+        counts = self._decider.counts
+        try:
+            self._decider = self._load()
+        except StorageFault:
+            # Not even reading works: keep nothing, serve nobody, and let whoever started us decide.
+            self.stop()
+        self._decider.counts = counts
+        counts["commits_failed"] += 1
+        for link in links:
+            assert isinstance(link, bytes)
+            router.send(link, [[BYE, fault.code, str(fault)]])
+            router.kick(link)
+
+    def _say_goodbye(self) -> None:
+        if self._decider.writes.settled:
+            self._commit()
+        for link in self._decider.roster.sessions:
+            assert isinstance(link, bytes)
+            self._open_router().send(link, [[BYE, "stopping", "the hub is stopping"]])
+
+
+async def serve(settings: HubSettings, *, ready: Callable[[Hub], None]) -> None:
+    """Run a hub until SIGTERM or SIGINT."""
+    hub = Hub(settings)
+    try:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, hub.stop)
+        await hub.run(ready=lambda: ready(hub))
+    finally:
+        hub.close()
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _steady_ms() -> int:
+    return time.monotonic_ns() // 1_000_000

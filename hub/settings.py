@@ -1,0 +1,28 @@
+"""What a hub process is told when it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from orchestra.state import StateFolder
+
+from .store import Durability
+
+PORT_DEFAULT: Final = 7420
+HOST_DEFAULT: Final = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class HubSettings:
+    """Attributes:
+    state: the folder of the database, the keys and the local socket.
+    host: the address to listen on; other machines need one that they reach.
+    port: the TCP port; 0 takes a free one.
+    durability: `full` survives a power cut, `fast` any crash of a process.
+    """
+
+    state: StateFolder
+    host: str = HOST_DEFAULT
+    port: int = PORT_DEFAULT
+    durability: Durability = "full"

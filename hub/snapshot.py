@@ -1,0 +1,32 @@
+"""What the hub knows when it starts: everything the decider keeps in memory, as the database holds it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .board import Task
+from .roster import Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state of a hub between two lives.
+
+    Attributes:
+        last_seq: the highest seq that was given out.
+        addresses: address id → text.
+        peers: address id → (generation, epoch, last seen in ms since 1970).
+        origins: those whose clients may still come back; `last_origin` is the highest id there ever was.
+        waiting: address id → how many messages it is owed.
+        tasks: the unfinished ones.
+    """
+
+    last_seq: int = 0
+    addresses: dict[int, str] = field(default_factory=dict)
+    peers: dict[int, tuple[int, bytes | None, int]] = field(default_factory=dict)
+    origins: list[Origin] = field(default_factory=list)
+    last_origin: int = 0
+    waiting: dict[int, int] = field(default_factory=dict)
+    tasks: list[Task] = field(default_factory=list)
+    keys: dict[str, str] = field(default_factory=dict)
+    """Public key (Z85) → the address it proves."""

@@ -1,0 +1,267 @@
+"""The store: one SQLite file, one connection that writes, one transaction per turn.
+
+Everything takes and gives batches. The hot path is a few prepared statements through peewee's connection
+(about 15 µs a row where a model's `create` takes 100); the rest of the package sees rows only as tuples.
+
+One process holds the file: a lock file keeps a second hub out. SQLite before 3.51.3 can lose commits when two connections
+write and checkpoint the same WAL (sqlite.org/wal.html#walresetbug), so there is never a second one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Final, Literal
+
+import msgpack
+from peewee import DatabaseError, PeeweeException, SqliteDatabase
+
+from orchestra.errors import OrchestraError, StateFault, StorageFault
+from orchestra.limits import ORIGIN_KEPT_DAYS
+from orchestra.task import TaskState
+
+from . import models
+from .board import Task
+from .migrations import migrate
+from .roster import Origin
+from .snapshot import Snapshot
+from .turn import Fetch, Writes
+
+Durability = Literal["full", "fast"]
+
+_SYNCHRONOUS: Final = {"full": 2, "fast": 1}  # FULL survives a power cut, NORMAL any crash of a process
+_CACHE_KIB: Final = 64 * 1024
+_CHECKPOINT_PAGES: Final = 2000
+
+_MESSAGE: Final = "INSERT INTO message VALUES (?,?,?,?,?,?,?,?,?)"
+_DELIVERY: Final = "INSERT INTO delivery VALUES (?,?,?,0)"
+_SETTLED: Final = "DELETE FROM delivery WHERE recipient=? AND rank=? AND seq=?"
+_ATTEMPT: Final = "UPDATE delivery SET attempt=? WHERE recipient=? AND rank=? AND seq=?"
+_ORIGIN: Final = (
+    "INSERT INTO origin VALUES (?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE "
+    "SET last_n=excluded.last_n, last_seq=excluded.last_seq, used_ms=excluded.used_ms"
+)
+_TASK: Final = f"INSERT OR REPLACE INTO task VALUES ({','.join('?' * 15)})"
+_ENTRY: Final = "INSERT INTO entry VALUES (?,?)"
+_DEAD: Final = "INSERT OR IGNORE INTO dead VALUES (?,?,?,?)"
+_ADDRESS: Final = "INSERT INTO address VALUES (?,?)"
+_PEER: Final = "INSERT OR REPLACE INTO peer VALUES (?,?,?,?)"
+_KEY: Final = "INSERT OR IGNORE INTO key VALUES (?,?,?)"
+
+_LETTERS: Final = """
+    SELECT m.seq, d.rank, d.attempt, s.text, r.text, m.sent_ms, m.options, m.body
+    FROM delivery d JOIN message m ON m.seq = d.seq JOIN origin o ON o.id = m.origin
+    JOIN address s ON s.id = o.peer JOIN address r ON r.id = m.recipient
+    WHERE d.recipient = ? AND (d.rank, d.seq) > (?, ?) ORDER BY d.rank, d.seq LIMIT ?
+"""
+_ENTRIES: Final = """
+    SELECT m.seq, m.rank, 0, s.text, r.text, m.sent_ms, m.options, m.body
+    FROM entry e JOIN message m ON m.seq = e.seq JOIN origin o ON o.id = m.origin
+    JOIN address s ON s.id = o.peer JOIN address r ON r.id = m.recipient
+    WHERE e.channel = ? AND e.seq > ? ORDER BY e.seq LIMIT ?
+"""
+_ORIGINS: Final = "SELECT id, peer, epoch, last_n, first_seq, last_seq FROM origin WHERE used_ms > ?"
+_OPEN_TASKS: Final = """
+    SELECT t.seq, t.rank, s.text, r.text, t.recipient, m.sent_ms, m.options, m.body,
+           t.state, t.attempt, t.losses, t.lease, t.holder, t.generation, t.updated_ms, t.cancel_why
+    FROM task t JOIN message m ON m.seq = t.seq JOIN origin o ON o.id = m.origin
+    JOIN address s ON s.id = o.peer JOIN address r ON r.id = t.recipient
+    WHERE t.state IN ('queued', 'working') ORDER BY t.seq
+"""
+
+
+class Store:
+    """The hub's database. Use from one thread; `close` when done.
+
+    Raises (all methods):
+        StorageFault: if the disk is full, read-only or damaged; nothing of the batch was written.
+    """
+
+    def __init__(self, path: Path, *, durability: Durability = "full") -> None:
+        """Open or make the file, and lock it.
+
+        Raises:
+            StateFault: if another hub has it, or a newer version wrote it.
+        """
+        self._lock = _lock(path.with_suffix(".lock"))
+        try:
+            with _told(path):
+                self.database = SqliteDatabase(
+                    str(path),
+                    pragmas={
+                        "auto_vacuum": 2,
+                        "journal_mode": "wal",
+                        "synchronous": _SYNCHRONOUS[durability],
+                        "cache_size": -_CACHE_KIB,
+                        "temp_store": 2,
+                        "wal_autocheckpoint": _CHECKPOINT_PAGES,
+                        "busy_timeout": 0,
+                    },
+                    isolation_level=None,
+                )
+                models.database.initialize(self.database)
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+                self.database.connect()
+                migrate(self.database)
+        except OrchestraError:
+            self._lock.close()
+            raise
+        self._path = path
+        self._connection: sqlite3.Connection = self.database.connection()
+
+    def close(self) -> None:
+        """Close the file; the WAL is folded in."""
+        self.database.close()
+        self._lock.close()
+
+    def count_boot(self) -> int:
+        """Count this start of the hub, and return how many there were."""
+        with _told(self._path), self.database.atomic("IMMEDIATE"):
+            self._all("UPDATE hub SET boot = boot + 1")
+            return int(self._all("SELECT boot FROM hub")[0][0])
+
+    def load(self, *, now_ms: int) -> Snapshot:
+        """Return what the decider must know. Reads only, so that it works on a full disk."""
+        with _told(self._path), self.database.atomic():
+            return Snapshot(
+                last_seq=self._all("SELECT coalesce(max(seq), 0) FROM message")[0][0],
+                addresses=dict(self._all("SELECT id, text FROM address")),
+                peers={row[0]: (row[1], row[2], row[3]) for row in self._all("SELECT * FROM peer")},
+                origins=[Origin(*row) for row in self._all(_ORIGINS, now_ms - ORIGIN_KEPT_DAYS * 86_400_000)],
+                last_origin=self._all("SELECT coalesce(max(id), 0) FROM origin")[0][0],
+                waiting=dict(self._all("SELECT recipient, count(*) FROM delivery GROUP BY recipient")),
+                tasks=[_task(row) for row in self._all(_OPEN_TASKS)],
+                keys=dict(self._all("SELECT k.public, a.text FROM key k JOIN address a ON a.id = k.peer")),
+            )
+
+    def commit(self, writes: Writes, *, now_ms: int) -> None:
+        """Write one turn: all of it or nothing."""
+        connection = self._connection
+        with _told(self._path):
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                many = connection.executemany
+                if writes.addresses:
+                    many(_ADDRESS, writes.addresses)
+                if writes.peers:
+                    many(_PEER, [(p.id, p.generation, p.epoch, p.seen_ms) for p in writes.peers.values()])
+                if writes.keys:
+                    many(_KEY, writes.keys)
+                if writes.origins:
+                    many(
+                        _ORIGIN,
+                        [
+                            (o.id, o.peer_id, o.epoch, o.last_n, o.first_seq, o.last_seq, now_ms)
+                            for o in writes.origins.values()
+                        ],
+                    )
+                if writes.messages:
+                    many(_MESSAGE, writes.messages)
+                if writes.deliveries:
+                    many(_DELIVERY, writes.deliveries)
+                if writes.attempts:
+                    many(_ATTEMPT, writes.attempts)
+                if writes.settled:
+                    many(_SETTLED, writes.settled)
+                if writes.entries:
+                    many(_ENTRY, writes.entries)
+                if writes.tasks:
+                    many(_TASK, writes.tasks.values())
+                if writes.dead:
+                    many(_DEAD, writes.dead)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def fetch(self, fetch: Fetch) -> list[Any]:
+        """Return the rows a `Fetch` asks for, in order."""
+        with _told(self._path):
+            if fetch.what == "count":
+                return [self._all("SELECT count(*) FROM delivery WHERE recipient = ?", fetch.recipient)[0][0]]
+            if fetch.what == "mailbox":
+                rows = self._all(_LETTERS, fetch.recipient, *fetch.after, fetch.count)
+            else:
+                rows = self._all(_ENTRIES, fetch.recipient, fetch.after[1], fetch.count)
+            return [(*row[:6], unpack(row[6]), row[7]) for row in rows]
+
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of the database file and of its WAL."""
+        return {
+            "database_bytes": self._path.stat().st_size,
+            "wal_bytes": wal.stat().st_size if (wal := Path(f"{self._path}-wal")).exists() else 0,
+        }
+
+    def rows(self, sql: str, *params: Any) -> Iterator[tuple[Any, ...]]:
+        """Give the rows of a read, one at a time."""
+        with _told(self._path):
+            yield from self._connection.execute(sql, params)
+
+    def _all(self, sql: str, *params: Any) -> list[tuple[Any, ...]]:
+        return list(self.database.execute_sql(sql, params))
+
+
+def unpack(blob: bytes | None) -> Any:
+    """Decode what the hub itself packed into a column."""
+    return None if blob is None else msgpack.unpackb(blob)
+
+
+def _task(row: Iterable[Any]) -> Task:
+    seq, rank, sender, to, recipient, sent_ms, options, body, state, *rest = row
+    task = Task(seq, rank, sender, to, recipient, sent_ms, unpack(options), body, TaskState(state))
+    (
+        task.attempt,
+        task.losses,
+        task.lease,
+        task.holder,
+        task.generation,
+        task.updated_ms,
+        task.cancel_why,
+    ) = rest
+    return task
+
+
+def _lock(path: Path) -> IO[str]:
+    try:
+        file = path.open("a+", encoding="utf-8")
+    except OSError as exc:
+        raise StateFault(f"{path} can't be written: {exc.strerror}; choose another folder with --state") from exc
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        file.seek(0)
+        pid = file.read().strip() or "unknown"
+        file.close()
+        raise StateFault(
+            f"a hub is running with this state folder (process {pid}); use it, or choose another with --state"
+        ) from exc
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+_ADVICE: Final = (
+    ("full", "the disk is full; free some space, the hub goes on by itself"),
+    ("readonly", "the file can't be written; check its owner and the file system"),
+    ("unable to open", "the file can't be opened; check its owner and the folder's"),
+    ("malformed", "the file is damaged; restore a backup, or move it away to start empty"),
+    ("not a database", "the file is no database; move it away to start empty"),
+    ("locked", "another program holds the file; close it"),
+)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the file system say into a StorageFault with advice."""
+    try:
+        yield
+    except (sqlite3.Error, PeeweeException, DatabaseError, OSError) as exc:
+        text = str(exc)
+        advice = next((advice for word, advice in _ADVICE if word in text.lower()), "see the operations guide")
+        raise StorageFault(f"database {path}: {text}; {advice}") from exc

@@ -1,0 +1,134 @@
+"""One turn of the hub's loop: what deciding asks the shell to write and to send. Pure.
+
+The decider fills a `Writes` (rows for the one transaction) and a `Turn` (records owed to sessions and questions to the
+database). Both are lists of tuples, because they are filled once per message; their order is the order of the columns
+in `store.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from orchestra.wire import OK, Record
+
+if TYPE_CHECKING:
+    from .roster import Origin, Peer
+
+Link = Hashable
+"""One connection, as its transport names it: opaque here."""
+
+
+class TaskRow(NamedTuple):
+    """The columns of `task`; times are milliseconds since 1970."""
+
+    seq: int
+    recipient: int
+    rank: int
+    state: str
+    attempt: int
+    losses: int
+    lease: int
+    holder: int | None
+    generation: int
+    cancel_why: str | None
+    updated_ms: int
+    result_origin: int | None
+    result_n: int | None
+    report: bytes | None
+    output: bytes | None
+
+
+@dataclass(slots=True)
+class Writes:
+    """Rows owed to the database."""
+
+    addresses: list[tuple[int, str]] = field(default_factory=list)
+    peers: dict[int, Peer] = field(default_factory=dict)
+    """By address id. Written over what is there, as they are at the commit; so are the origins."""
+    keys: list[tuple[str, int, int]] = field(default_factory=list)
+    """(public key, peer, ms)."""
+    origins: dict[int, Origin] = field(default_factory=dict)
+    messages: list[tuple[int, int, int, int, int, int, int, bytes | None, bytes]] = field(default_factory=list)
+    """(seq, origin, n, recipient, kind, rank, sent ms, options, body)."""
+    deliveries: list[tuple[int, int, int]] = field(default_factory=list)
+    """(recipient, rank, seq): somebody is owed this message."""
+    attempts: list[tuple[int, int, int, int]] = field(default_factory=list)
+    """(attempt, recipient, rank, seq)."""
+    settled: list[tuple[int, int, int]] = field(default_factory=list)
+    """(recipient, rank, seq): nobody is owed it any more."""
+    dead: list[tuple[int, int, str, int]] = field(default_factory=list)
+    """(seq, recipient, reason, ms)."""
+    entries: list[tuple[int, int]] = field(default_factory=list)
+    """(channel, seq): the log of a channel."""
+    tasks: dict[int, TaskRow] = field(default_factory=dict)
+    """By seq. Written over what is there."""
+
+    def is_urgent(self) -> bool:
+        """Whether somebody waits for this commit: all but acknowledgements, which may ride with the next."""
+        return bool(
+            self.messages
+            or self.tasks
+            or self.origins
+            or self.peers
+            or self.keys
+            or self.addresses
+            or self.attempts
+            or self.dead
+        )
+
+
+class Query(NamedTuple):
+    """A question to the database, asked after the commit; its answer goes to `link` as the REPLY to `ref`."""
+
+    link: Link
+    ref: int
+    name: str
+    params: dict[str, Any]
+
+
+class Fetch(NamedTuple):
+    """More rows wanted in memory; they come back to the decider through `loaded`.
+
+    `what` is "mailbox" (after the key (rank, seq)), "channel" (after (0, seq); `link` is the subscriber) or "count"
+    (how many messages `recipient` is owed).
+    """
+
+    what: str
+    recipient: int
+    after: tuple[int, int]
+    count: int
+    link: Link = None
+
+
+@dataclass(slots=True)
+class Turn:
+    """What one turn owes to the outside, after its commit."""
+
+    now_ms: int
+    """Milliseconds since 1970: for rows and people."""
+    at_ms: int
+    """Milliseconds of a clock that never jumps: for leases and deadlines."""
+    out: dict[Link, list[Record]] = field(default_factory=dict)
+    queries: list[Query] = field(default_factory=list)
+    fetches: list[Fetch] = field(default_factory=list)
+    kicks: list[Link] = field(default_factory=list)
+    """Connections to close once their records are sent."""
+
+    def send(self, link: Link, record: Record) -> None:
+        queue = self.out.get(link)
+        if queue is None:
+            self.out[link] = [record]
+        else:
+            queue.append(record)
+
+    def sent(self, link: Link, n: int, seq: int) -> None:
+        """Owe `link` the OK for its send `n`; neighbours share one record."""
+        queue = self.out.get(link)
+        if queue:
+            last = queue[-1]
+            if last[0] == OK and last[1] + last[3] == n and last[2] + last[3] == seq:
+                last[3] += 1
+                return
+        self.send(link, [OK, n, seq, 1])

@@ -1,0 +1,741 @@
+"""The client for asyncio: `async with orchestra.aio.connect() as client: …`.
+
+A shell around `Conversation`: it owns the connection, reconnects by itself (back-off with jitter, every address the hub
+has), and turns what happens into futures and streams. All methods belong to the loop that the client was made in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import socket
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import zmq
+
+from . import wire
+from .address import Address, parse_peer
+from .conversation import (
+    Assigned,
+    Canceled,
+    Changed,
+    Conversation,
+    Ended,
+    Finished,
+    Message,
+    Progressed,
+    Refused,
+    Replied,
+    Requested,
+    Stored,
+    Welcomed,
+)
+from .dealer import Dealer
+from .errors import ConnectionLost, DeadlinePassed, HubUnreachable, OrchestraError, PeerError, TooLarge
+from .job import TIMEOUT_S_DEFAULT, Job
+from .keys import KeyPair, load_key
+from .limits import (
+    BACKOFF_S_MAX,
+    BACKOFF_S_MIN,
+    BODY_BYTES_MAX,
+    CONNECT_S,
+    CREDIT_DEFAULT,
+    EPOCH_BYTES,
+    HEARTBEAT_S,
+    LEASE_S,
+    PROGRESS_BYTES_MAX,
+)
+from .state import HubCard, StateFolder, default_folder, this_operator
+from .task import Priority, TaskState
+from .version import VERSION
+
+_decode = wire.Decoder(wire.FROM_HUB).decode
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """How a task ended.
+
+    Attributes:
+        report: what the agent tells: exit_code, duration_ms, output_bytes, is_cut, output_file, code, text.
+        output: the output, or its head and tail where it was too long.
+    """
+
+    seq: int
+    state: TaskState
+    attempt: int
+    report: dict[str, Any]
+    output: bytes
+
+    @property
+    def text(self) -> str:
+        return self.output.decode("utf-8", "replace")
+
+    @property
+    def is_ok(self) -> bool:
+        return self.state is TaskState.COMPLETED
+
+
+class SubmittedTask:
+    """A task this client submitted or follows. `seq` is its number at the hub."""
+
+    def __init__(self, client: Client, seq: int) -> None:
+        self.seq = seq
+        self._client = client
+        self._result: asyncio.Future[TaskResult] = client.loop.create_future()
+        self._news: asyncio.Queue[Progressed | Changed | None] = asyncio.Queue()
+        self._is_followed = False
+
+    async def result(self) -> TaskResult:
+        """Wait until the task is over. Safe to cancel, and to call more than once."""
+        return await asyncio.shield(self._result)
+
+    async def follow(self) -> AsyncIterator[Progressed | Changed]:
+        """Give output and changes of state as they happen, until the task is over. For one reader."""
+        self._is_followed = True
+        while not (self._result.done() and self._news.empty()):
+            news = await self._news.get()
+            if news is None:
+                return
+            yield news
+
+    async def cancel(self) -> None:
+        """Ask for its end; `result` tells when it came."""
+        await self._client.call("task.cancel", seq=self.seq)
+
+    def _tell(self, news: Progressed | Changed) -> None:
+        if not self._result.done():
+            self._news.put_nowait(news)
+
+    def _finish(self, result: TaskResult) -> None:
+        if not self._result.done():
+            self._result.set_result(result)
+            self._news.put_nowait(None)
+
+    def _fail(self, error: OrchestraError) -> None:
+        if not self._result.done():
+            self._result.set_exception(error)
+            self._result.exception()  # marked as seen: nobody may be waiting
+            self._news.put_nowait(None)
+
+
+class _Stream:
+    """Messages on their way to one reader."""
+
+    def __init__(self) -> None:
+        self.messages: deque[Message] = deque()
+        self.arrived = asyncio.Event()
+
+    def put(self, message: Message) -> None:
+        self.messages.append(message)
+        self.arrived.set()
+
+
+RequestHandler = Callable[[Requested], Awaitable[bytes]]
+
+
+class Client:
+    """A connection to the hub that mends itself. Make it with `connect`."""
+
+    def __init__(
+        self,
+        *,
+        card: Callable[[], HubCard],
+        key: KeyPair,
+        address: Address | None = None,
+        slots: int = 0,
+        queues: Sequence[str] = (),
+        on_request: RequestHandler | None = None,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.address = str(address or "")
+        self.generation = 0
+        self.on_connected: Callable[[Welcomed], None] = lambda welcomed: None
+        self.on_lost: Callable[[OrchestraError], None] = lambda reason: None
+        self.on_canceled: Callable[[Canceled], None] = lambda canceled: None
+        self._card = card
+        self._key = key
+        self._on_request = on_request
+        about = {"host": socket.gethostname()[:64], "pid": str(os.getpid()), "program": Path(sys.argv[0]).name[:64]}
+        about["version"] = VERSION
+        if on_request is not None:
+            about["answers"] = "yes"
+        self._talk = Conversation(
+            os.urandom(EPOCH_BYTES), address=self.address, slots=slots, queues=queues, about=about
+        )
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._dealer: Dealer | None = None
+        self._sends: dict[int, asyncio.Future[int]] = {}
+        self._calls: dict[int, asyncio.Future[Any]] = {}
+        self._tasks: dict[int, SubmittedTask] = {}
+        self._submitting: dict[int, asyncio.Future[SubmittedTask]] = {}
+        self._watch_calls: set[int] = set()
+        self._inbox = _Stream()
+        self._channels: dict[str, _Stream] = {}
+        self._assignments: asyncio.Queue[Assigned] = asyncio.Queue()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._welcomed: asyncio.Event = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._answering: set[asyncio.Task[None]] = set()
+        self._is_flushing = False
+        self._heard_at = 0.0
+        self._error: OrchestraError | None = None
+        self._over: asyncio.Future[OrchestraError] = self.loop.create_future()
+
+    # The connection.
+
+    async def open(self, *, patience_s: float | None = 0.0) -> Self:
+        """Connect. `patience_s` is how long to try a hub that does not answer; None tries for ever.
+
+        Raises:
+            HubUnreachable: if no hub answered in that time.
+            KeyRefused: if the hub does not know this key.
+        """
+        first = self.loop.create_future()
+        self._keeper = self.loop.create_task(self._keep_connected(patience_s, first))
+        try:
+            await first
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def close(self) -> None:
+        """Say goodbye and let go of everything. Sends without an answer fail with ConnectionLost."""
+        if self._context.closed:
+            return
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+        for task in list(self._answering):
+            task.cancel()
+        if self._dealer is not None:
+            self._talk.bye()
+            self._flush()
+            self._dealer.close()
+            self._dealer = None
+        self._fail_all(self._error or ConnectionLost("the client was closed"))
+        await self.loop.run_in_executor(None, self._context.term)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def is_connected(self) -> bool:
+        return self._talk.is_open
+
+    async def wait_over(self) -> OrchestraError:
+        """Wait until the hub ended the conversation for good, and say why. Safe to cancel."""
+        return await asyncio.shield(self._over)
+
+    async def _keep_connected(self, patience_s: float | None, first: asyncio.Future[None]) -> None:
+        started = self.loop.time()
+        delay_s = BACKOFF_S_MIN
+        while True:
+            reason: OrchestraError = HubUnreachable("the hub has no address")
+            try:
+                card = self._card()
+            except OrchestraError as error:
+                card, reason = HubCard((), ""), error
+            for endpoint in card.endpoints:
+                was_open, reason = await self._one_connection(endpoint, card.public_key, first)
+                if reason.is_fatal:
+                    self._give_up(reason, first)
+                    return
+                if was_open:
+                    delay_s = BACKOFF_S_MIN
+                    self.on_lost(reason)
+                    break
+            if not first.done() and patience_s is not None and self.loop.time() - started >= patience_s:
+                first.set_exception(reason)
+                return
+            await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
+            delay_s = min(2 * delay_s, BACKOFF_S_MAX)
+
+    async def _one_connection(
+        self, endpoint: str, public_key: str, first: asyncio.Future[None]
+    ) -> tuple[bool, OrchestraError]:
+        """Connect once and stay until it ends; return whether it got as far as WELCOME, and why it ended."""
+        try:
+            dealer = Dealer(self._context, endpoint, hub_public_key=public_key, key=self._key, received=self._received)
+        except HubUnreachable as error:
+            return False, error
+        self._welcomed.clear()
+        self._error = None
+        self._heard_at = self.loop.time()
+        self._dealer = dealer
+        was_open = False
+        try:
+            await asyncio.wait({dealer.up, dealer.down}, timeout=CONNECT_S, return_when=asyncio.FIRST_COMPLETED)
+            if dealer.down.done():
+                return False, dealer.down.result()
+            if not dealer.up.done():
+                return False, HubUnreachable(f"no hub answers at {endpoint}")
+            dealer.send([wire.pack([self._talk.hello()])])
+            waiting = self.loop.create_task(self._welcomed.wait())
+            await asyncio.wait({waiting, dealer.down}, timeout=CONNECT_S, return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            if not self._welcomed.is_set():
+                ended = dealer.down.result() if dealer.down.done() else HubUnreachable(f"{endpoint} does not answer")
+                return False, self._error or ended
+            was_open = True
+            if not first.done():
+                first.set_result(None)
+            return True, await self._stay(dealer)
+        finally:
+            self._dealer = None
+            dealer.close(linger_ms=0 if not was_open or dealer.down.done() else 1000)
+            for happening in self._talk.lost():
+                self._happened(happening)
+
+    async def _stay(self, dealer: Dealer) -> OrchestraError:
+        """Keep a connection alive; return why it ended."""
+        while True:
+            await asyncio.wait({dealer.down}, timeout=HEARTBEAT_S)
+            if self._error is not None:
+                return self._error
+            if dealer.down.done():
+                return dealer.down.result()
+            if self.loop.time() - self._heard_at > LEASE_S:
+                return ConnectionLost(f"the hub at {dealer.endpoint} was silent for {LEASE_S:.0f} s")
+            self._talk.ping()
+            self._flush()
+
+    def _give_up(self, reason: OrchestraError, first: asyncio.Future[None]) -> None:
+        self._error = reason
+        self._fail_all(reason)
+        if not first.done():
+            first.set_exception(reason)
+        if not self._over.done():
+            self._over.set_result(reason)
+
+    def _fail_all(self, error: OrchestraError) -> None:
+        waiting: list[asyncio.Future[Any]] = [*self._sends.values(), *self._calls.values(), *self._submitting.values()]
+        for future in waiting:
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # marked as seen: nobody may be waiting
+        for task in self._tasks.values():
+            task._fail(error)
+        self._sends.clear()
+        self._calls.clear()
+        self._submitting.clear()
+        self._tasks.clear()
+
+    # Sending.
+
+    async def send(self, to: str, body: str | bytes, *, priority: str | None = None) -> int:
+        """Send a message; return its seq once the hub has it on disk. Sent again by itself after a reconnect.
+
+        Raises:
+            PeerError: what the hub says against it (unknown_recipient, mailbox_full, too_large, …).
+        """
+        n = await self._next_send(to, _bytes(body), wire.MESSAGE, _options(priority))
+        return await self._sends[n]
+
+    async def send_all(self, to: str, bodies: Iterable[str | bytes]) -> list[int]:
+        """Send many messages to one address, in their order and in batches; return their seqs.
+
+        Raises:
+            PeerError: the first refusal; what was sent before it stays sent.
+        """
+        futures = []
+        for body in bodies:
+            n = await self._next_send(to, _bytes(body), wire.MESSAGE, None)
+            futures.append(self._sends[n])
+        return [await future for future in futures]
+
+    async def submit(
+        self,
+        to: str = "queue/default",
+        *,
+        prompt: str = "",
+        argv: Sequence[str] = (),
+        cwd: str | Path = "",
+        timeout_s: float = TIMEOUT_S_DEFAULT,
+        context: str = "",
+        priority: str | None = None,
+    ) -> SubmittedTask:
+        """Submit a task and follow it; returns once the hub has it on disk."""
+        job = Job(prompt=prompt, argv=tuple(argv), cwd=str(cwd), timeout_s=timeout_s, context=context)
+        options = {**(_options(priority) or {}), "watch": True}
+        n = await self._next_send(to, job.encode(), wire.TASK, options)
+        made: asyncio.Future[SubmittedTask] = self.loop.create_future()
+        self._submitting[n] = made
+        try:
+            return await made
+        finally:
+            self._submitting.pop(n, None)
+
+    async def follow(self, seq: int) -> SubmittedTask:
+        """Follow a task that was submitted earlier.
+
+        Raises:
+            NotAllowed: if it is another's.
+            NotFound: if there is none.
+        """
+        await self.call("task.get", seq=seq)
+        task = self._tasks.setdefault(seq, SubmittedTask(self, seq))
+        ref = self._talk.watch([seq])
+        assert ref is not None
+        self._watch_calls.add(ref)
+        await self._call(ref)
+        return task
+
+    async def request(self, to: str, body: str | bytes, *, timeout_s: float = 5.0) -> bytes:
+        """Ask another peer and wait for its answer. Nothing is stored.
+
+        Raises:
+            Offline: at once, if it is not connected.
+            DeadlinePassed: if it does not answer within `timeout_s`.
+            ConnectionLost: if the hub went away meanwhile; ask again.
+        """
+        self._check()
+        ref = self._talk.request(to, int(timeout_s * 1000), _bytes(body))
+        try:
+            return bytes(await asyncio.wait_for(self._call(ref), timeout_s + 2))
+        except TimeoutError as exc:
+            raise DeadlinePassed(f"{to} did not answer in time") from exc
+
+    async def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """Ask the hub itself; `docs/protocol.md` lists the methods."""
+        self._check()
+        result: dict[str, Any] = await self._call(self._talk.call(method, params))
+        return result
+
+    async def _next_send(self, to: str, body: bytes, kind: int, options: dict[str, Any] | None) -> int:
+        while self._talk.is_full:
+            self._room.clear()
+            await self._room.wait()
+        self._check()
+        if len(body) > BODY_BYTES_MAX:
+            raise TooLarge(f"body is {len(body)} bytes; the limit is {BODY_BYTES_MAX}")
+        n = self._talk.send(to, body, kind, options)
+        if kind == wire.MESSAGE:
+            self._sends[n] = self.loop.create_future()
+        self._flush_soon()
+        return n
+
+    async def _call(self, ref: int) -> Any:
+        future: asyncio.Future[Any] = self.loop.create_future()
+        self._calls[ref] = future
+        self._flush_soon()
+        try:
+            return await future
+        finally:
+            self._calls.pop(ref, None)
+
+    def _check(self) -> None:
+        if self._context.closed or (self._error is not None and self._error.is_fatal):
+            raise self._error or ConnectionLost("the client was closed")
+
+    # Receiving.
+
+    async def messages(self, *, credit: int = CREDIT_DEFAULT) -> AsyncIterator[Message]:
+        """Give the messages to this peer as they are pushed, each once; asking for the next acknowledges the one before.
+
+        `credit` is how many may be on their way at once. One reader per client.
+        """
+        self._talk.credit = credit
+        self._talk.allow(credit)
+        self._flush_soon()
+        async for message in self._read(self._inbox):
+            yield message
+            self._talk.ack([message.seq])
+            self._talk.allow(1)
+            self._flush_soon()
+
+    async def batches(self, *, credit: int = CREDIT_DEFAULT) -> AsyncIterator[list[Message]]:
+        """Like `messages`, but gives all that are there at once; asking for more acknowledges the whole batch."""
+        self._talk.credit = credit
+        self._talk.allow(credit)
+        self._flush_soon()
+        stream = self._inbox
+        while True:
+            while not stream.messages:
+                self._check()
+                stream.arrived.clear()
+                await stream.arrived.wait()
+            batch = list(stream.messages)
+            stream.messages.clear()
+            yield batch
+            self._talk.ack([message.seq for message in batch])
+            self._talk.allow(len(batch))
+            self._flush_soon()
+
+    async def subscribe(self, channel: str, *, after: int | None = None) -> AsyncIterator[Message]:
+        """Give the entries of `channel` after seq `after`; None is from now on, 0 from the start."""
+        if channel in self._channels:
+            raise PeerError(f"{channel} is subscribed to already")
+        stream = self._channels[channel] = _Stream()
+        self._talk.credit = max(self._talk.credit, CREDIT_DEFAULT)
+        self._talk.allow(CREDIT_DEFAULT)
+        try:
+            await self._call(self._talk.subscribe(channel, after))
+            async for message in self._read(stream):
+                yield message
+                self._talk.allow(1)
+                self._flush_soon()
+        finally:
+            del self._channels[channel]
+            self._talk.unsubscribe(channel)
+            self._flush_soon()
+
+    async def inbox(self, *, count: int = 100, after: int = 0) -> list[Message]:
+        """Return the unread messages to this peer without consuming them."""
+        reply = await self.call("inbox", count=count, after=after)
+        return [
+            Message(each["seq"], each["from"], each["to"], each["sent_ms"], each["body"], 0, 0, {})
+            for each in reply["messages"]
+        ]
+
+    async def mark_read(self, seqs: Iterable[int]) -> None:
+        """Say that messages were read; they leave the inbox."""
+        await self.call("inbox.read", seqs=list(seqs))
+
+    async def _read(self, stream: _Stream) -> AsyncIterator[Message]:
+        while True:
+            while not stream.messages:
+                self._check()
+                stream.arrived.clear()
+                await stream.arrived.wait()
+            yield stream.messages.popleft()
+
+    # Working: what an agent uses.
+
+    async def next_assignment(self) -> Assigned:
+        """Wait for the next task. Safe to cancel."""
+        return await self._assignments.get()
+
+    def tell_progress(self, task: Assigned, data: bytes) -> None:
+        """Pass on output of a task; split where it is too long for one record."""
+        for start in range(0, len(data), PROGRESS_BYTES_MAX):
+            self._talk.progress(task.seq, task.lease, data[start : start + PROGRESS_BYTES_MAX])
+        self._flush_soon()
+
+    async def report(self, task: Assigned, outcome: TaskState, report: dict[str, Any], output: bytes) -> None:
+        """Report a task's result; returns once the hub has it on disk.
+
+        Raises:
+            StaleLease: if the task was given to another agent meanwhile; the result is not taken.
+        """
+        n = self._talk.result(task.seq, task.lease, outcome.value, report, output)
+        stored = self._sends[n] = self.loop.create_future()
+        self._flush_soon()
+        await stored
+
+    def give_back(self, task: Assigned, why: str) -> None:
+        """Let another agent do the task."""
+        self._talk.give_back(task.seq, task.lease, "given_back", why)
+        self._flush_soon()
+
+    def offer(self, slots: int) -> None:
+        """Take so many tasks at once from now on; 0 takes no more."""
+        self._talk.offer(slots)
+        self._flush_soon()
+
+    # What comes from the hub.
+
+    def _received(self, frames: list[bytes]) -> None:
+        self._heard_at = self.loop.time()
+        for frame in frames:
+            records, _ = _decode(frame)
+            for happening in self._talk.received(records):
+                self._happened(happening)
+        self._flush()
+
+    def _happened(self, happening: object) -> None:
+        kind = type(happening)
+        if kind is Message:
+            self._put(happening)  # type: ignore[arg-type]
+        elif kind is Stored:
+            self._was_stored(happening)  # type: ignore[arg-type]
+        else:
+            self._rare(happening)
+
+    def _put(self, message: Message) -> None:
+        stream = self._inbox if message.lease else self._channels.get(message.to)
+        if stream is not None:
+            stream.put(message)
+
+    def _was_stored(self, stored: Stored) -> None:
+        future = self._sends.pop(stored.n, None)
+        if future is not None:
+            if not future.done():
+                future.set_result(stored.seq)
+        else:
+            made = self._submitting.get(stored.n)
+            if made is not None and not made.done():
+                task = self._tasks.setdefault(stored.seq, SubmittedTask(self, stored.seq))
+                self._talk.watches(stored.seq)
+                made.set_result(task)
+        if not self._room.is_set() and not self._talk.is_full:
+            self._room.set()
+
+    def _rare(self, happening: object) -> None:
+        match happening:
+            case Welcomed():
+                self.address, self.generation = happening.address, happening.generation
+                self._welcomed.set()
+                self.on_connected(happening)
+            case Refused():
+                self._was_refused(happening)
+            case Replied():
+                self._replied(happening)
+            case Assigned():
+                self._assignments.put_nowait(happening)
+            case Canceled():
+                self.on_canceled(happening)
+            case Progressed() | Changed():
+                task = self._tasks.get(happening.seq)
+                if task is not None:
+                    task._tell(happening)
+            case Finished():
+                self._finished(happening)
+            case Requested():
+                working = self.loop.create_task(self._answer(happening))
+                self._answering.add(working)
+                working.add_done_callback(self._answering.discard)
+            case Ended():
+                self._error = happening.error
+                if self._dealer is not None:
+                    self._dealer.close(linger_ms=0)
+
+    def _was_refused(self, refused: Refused) -> None:
+        waiting: asyncio.Future[Any] | None
+        if refused.what in (wire.SEND, wire.RESULT):
+            waiting = self._sends.pop(refused.ref, None) or self._submitting.get(refused.ref)
+            self._room.set()
+        else:
+            waiting = self._calls.get(refused.ref)
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(refused.error)
+            waiting.exception()  # marked as seen: whoever waits gets it, and nobody has to
+
+    def _replied(self, replied: Replied) -> None:
+        if type(replied.result) is dict and "tasks" in replied.result and "is_cut" in replied.result:
+            for facts in replied.result["tasks"]:
+                state = TaskState(facts["state"])
+                if state.is_over:
+                    self._finished(Finished(facts["seq"], facts["attempt"], state, facts["report"], facts["output"]))
+        waiting = self._calls.get(replied.ref)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(replied.result)
+
+    def _finished(self, finished: Finished) -> None:
+        self._talk.unwatch(finished.seq)
+        task = self._tasks.pop(finished.seq, None)
+        if task is not None:
+            state = TaskState(finished.state)
+            task._finish(TaskResult(finished.seq, state, finished.attempt, finished.report, finished.output))
+
+    async def _answer(self, requested: Requested) -> None:
+        code, body = "", b""
+        try:
+            assert self._on_request is not None
+            body = await asyncio.wait_for(self._on_request(requested), requested.wait_ms / 1000)
+        except PeerError as error:
+            code, body = error.code, str(error).encode()
+        except TimeoutError:
+            return
+        self._talk.respond(requested.number, code, body)
+        self._flush_soon()
+
+    # The outbox.
+
+    def _flush_soon(self) -> None:
+        """Send once this round of the loop is over, so that what is ready together travels together."""
+        if not self._is_flushing:
+            self._is_flushing = True
+            self.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._is_flushing = False
+        if self._dealer is not None:
+            records = self._talk.take()
+            if records:
+                self._dealer.send(wire.encode(records))
+
+
+def connect(
+    *,
+    state: str | Path | None = None,
+    address: str | None = None,
+    key: KeyPair | None = None,
+    patience_s: float | None = 0.0,
+    slots: int = 0,
+    queues: Sequence[str] = (),
+    on_request: RequestHandler | None = None,
+) -> _Connecting:
+    """Connect to the hub of a state folder: `async with connect() as client:` or `client = await connect()`.
+
+    Args:
+        state: the folder; `ORCHESTRA_STATE` or the user's own without it.
+        address: who to be; this user's operator without it. Its key must be in the folder, unless `key` is given.
+        patience_s: seconds to try a hub that does not answer; None tries for ever.
+        slots: for agents: how many tasks at once.
+        queues: for agents: the queues to serve.
+        on_request: answers the live requests of other peers.
+
+    Raises:
+        StateFault, KeyFault: if the folder or the key can't be used.
+        HubUnreachable, KeyRefused: as the hub says.
+    """
+    folder = StateFolder(Path(state or os.environ.get("ORCHESTRA_STATE") or default_folder()))
+    who = parse_peer(address) if address else this_operator()
+
+    async def opening() -> Client:
+        folder.read_card()
+        client = Client(
+            card=folder.read_card,
+            key=key or load_key(folder.key_of(who)),
+            address=who,
+            slots=slots,
+            queues=queues,
+            on_request=on_request,
+        )
+        return await client.open(patience_s=patience_s)
+
+    return _Connecting(opening)
+
+
+class _Connecting:
+    """What `connect` returns: await it, or enter it."""
+
+    def __init__(self, opening: Callable[[], Awaitable[Client]]) -> None:
+        self._opening = opening
+        self._client: Client | None = None
+
+    def __await__(self) -> Any:
+        return self._opening().__await__()
+
+    async def __aenter__(self) -> Client:
+        self._client = await self._opening()
+        return self._client
+
+    async def __aexit__(self, *exc: object) -> None:
+        assert self._client is not None
+        await self._client.close()
+
+
+def _bytes(body: str | bytes) -> bytes:
+    return body.encode() if isinstance(body, str) else bytes(body)
+
+
+def _options(priority: str | None) -> dict[str, Any] | None:
+    return None if priority is None else {"priority": Priority(priority).value}

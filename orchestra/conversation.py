@@ -1,0 +1,496 @@
+"""The client's side of the wire, as a pure state machine. No socket, no clock, no thread.
+
+What was sent and not answered is kept in order and said again after every reconnect, with the same number; so sending is
+safe to repeat, and an answer that was lost costs nothing. What is delivered twice is handed on once.
+
+The shell feeds `received` with the hub's records and gets back what happened, as small tuples: this runs once per message.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from .errors import ConnectionLost, OrchestraError, error_of
+from .limits import SENDS_UNANSWERED_MAX
+from .version import WIRE_VERSION, WIRE_VERSION_OLDEST
+from .wire import (
+    ACK,
+    BYE,
+    CALL,
+    CANCEL,
+    CREDIT,
+    DELIVER,
+    ERROR,
+    EVENT,
+    HELLO,
+    NAK,
+    OK,
+    PING,
+    PROGRESS,
+    REPLY,
+    REQUEST,
+    RESPONSE,
+    RESULT,
+    SEND,
+    TASK,
+    WELCOME,
+    Record,
+)
+
+
+class Welcomed(NamedTuple):
+    """The session is open. `lost` are the tasks this client held and does not hold any more."""
+
+    address: str
+    generation: int
+    lost: list[int]
+
+
+class Stored(NamedTuple):
+    """The hub has send `n` on disk, as message or task `seq`."""
+
+    n: int
+    seq: int
+
+
+class Refused(NamedTuple):
+    """The hub refused something: a send (`what` is SEND or RESULT), a CALL or a REQUEST, by its number."""
+
+    what: int
+    ref: int
+    error: OrchestraError
+
+
+class Message(NamedTuple):
+    """One message as it was delivered. `lease` 0: nothing to acknowledge."""
+
+    seq: int
+    sender: str
+    to: str
+    time_ms: int
+    body: bytes
+    attempt: int
+    lease: int
+    options: dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        """The body as text; what is not UTF-8 shows as replacement characters."""
+        return self.body.decode("utf-8", "replace")
+
+
+class Assigned(NamedTuple):
+    """A task to work on."""
+
+    seq: int
+    sender: str
+    to: str
+    time_ms: int
+    body: bytes
+    attempt: int
+    lease: int
+    options: dict[str, Any]
+
+
+class Progressed(NamedTuple):
+    """Output of a task that this client watches."""
+
+    seq: int
+    attempt: int
+    data: bytes
+
+
+class Changed(NamedTuple):
+    """A watched task is in another state: `facts` has state, attempt, agent, updated_ms."""
+
+    seq: int
+    facts: dict[str, Any]
+
+
+class Finished(NamedTuple):
+    """A watched task is over."""
+
+    seq: int
+    attempt: int
+    state: str
+    report: dict[str, Any]
+    output: bytes
+
+
+class Canceled(NamedTuple):
+    """Stop working on this task."""
+
+    seq: int
+    lease: int
+    why: str
+
+
+class Replied(NamedTuple):
+    """The answer to a CALL (a map) or a REQUEST (bytes)."""
+
+    what: int
+    ref: int
+    result: Any
+
+
+class Requested(NamedTuple):
+    """Another peer asks something live."""
+
+    number: int
+    sender: str
+    wait_ms: int
+    body: bytes
+
+
+class Ended(NamedTuple):
+    """The hub ended the session."""
+
+    error: OrchestraError
+
+
+Happening = (
+    Welcomed
+    | Stored
+    | Refused
+    | Message
+    | Assigned
+    | Progressed
+    | Changed
+    | Finished
+    | Canceled
+    | Replied
+    | Requested
+    | Ended
+)
+
+
+class SeenSeqs:
+    """Which deliveries were handed on: those up to a high-water mark, and those above it one by one.
+
+    Within one priority the seqs of a recipient come in order, so the set stays small; its bound forgets the oldest.
+    """
+
+    SEQS_MAX = 16_384
+
+    def __init__(self) -> None:
+        self._seqs: OrderedDict[int, None] = OrderedDict()
+
+    def add(self, seq: int) -> bool:
+        """Remember `seq`; False if it was there already."""
+        if seq in self._seqs:
+            return False
+        self._seqs[seq] = None
+        if len(self._seqs) > self.SEQS_MAX:
+            self._seqs.popitem(last=False)
+        return True
+
+
+class Conversation:
+    """One client's conversation with a hub, across any number of connections.
+
+    `outbox` holds the records to send now; the shell takes them with `take` while `is_open`.
+    """
+
+    def __init__(
+        self,
+        epoch: bytes,
+        *,
+        address: str = "",
+        credit: int = 0,
+        slots: int = 0,
+        queues: Iterable[str] = (),
+        about: dict[str, str] | None = None,
+    ) -> None:
+        self.is_open = False
+        self.slots = slots
+        self.about = about or {}
+        self._epoch = epoch
+        self._address = address
+        self.credit = credit
+        self._queues = list(queues)
+        self._outbox: list[Record] = []
+        self._n = 0
+        self._ref = 0
+        self._sends: OrderedDict[int, Record] = OrderedDict()
+        """Unanswered SENDs and RESULTs by number, in order."""
+        self._calls: dict[int, Record] = {}
+        self._requests: dict[int, Record] = {}
+        self._held: dict[int, int] = {}
+        """Tasks this client works on: seq → lease."""
+        self._leases: dict[int, int] = {}
+        """Messages handed on and not acknowledged yet: seq → newest lease."""
+        self._seen = SeenSeqs()
+        self._watched: set[int] = set()
+        self._subscriptions: dict[str, int | None] = {}
+        self._resent: set[int] = set()
+
+    # What the application does. Each adds to the outbox.
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so many sends are unanswered that the next should wait."""
+        return len(self._sends) >= SENDS_UNANSWERED_MAX
+
+    @property
+    def unanswered(self) -> int:
+        return len(self._sends)
+
+    def send(self, to: str, body: bytes, kind: int, options: dict[str, Any] | None) -> int:
+        """Send a message or a task; return its number, which `Stored` or `Refused` will name."""
+        self._n += 1
+        record = [SEND, self._n, to, kind, body, options]
+        self._sends[self._n] = record
+        self._outbox.append(record)
+        return self._n
+
+    def result(self, seq: int, lease: int, outcome: str, report: dict[str, Any], output: bytes) -> int:
+        """Report the result of a held task; it is held until the hub has it on disk."""
+        self._n += 1
+        record = [RESULT, self._n, seq, lease, outcome, report, output]
+        self._sends[self._n] = record
+        self._outbox.append(record)
+        return self._n
+
+    def progress(self, seq: int, lease: int, data: bytes) -> None:
+        """Pass output on; what is said while there is no hub is not said."""
+        if self.is_open:
+            self._outbox.append([PROGRESS, seq, lease, data])
+
+    def give_back(self, seq: int, lease: int, code: str, text: str) -> None:
+        """Let somebody else do a task."""
+        if self._held.pop(seq, None) is not None and self.is_open:
+            self._outbox.append([NAK, lease, seq, code, text, 0])
+
+    def ack(self, seqs: Iterable[int]) -> None:
+        """Acknowledge messages; each also makes room for one more."""
+        pairs: list[int] = []
+        for seq in seqs:
+            lease = self._leases.pop(seq, None)
+            if lease is not None:
+                pairs += (seq, lease)
+        if pairs and self.is_open:
+            self._outbox.append([ACK, pairs])
+
+    def allow(self, messages: int) -> None:
+        """Be ready for so many more messages."""
+        if self.is_open and messages:
+            self._outbox.append([CREDIT, messages, None])
+
+    def offer(self, slots: int) -> None:
+        """Take so many tasks at once from now on."""
+        self.slots = slots
+        if self.is_open:
+            self._outbox.append([CREDIT, 0, slots])
+
+    def call(self, method: str, params: dict[str, Any]) -> int:
+        """Ask the hub; said again after a reconnect, so methods are safe to repeat."""
+        self._ref += 1
+        record = [CALL, self._ref, method, params]
+        self._calls[self._ref] = record
+        self._outbox.append(record)
+        return self._ref
+
+    def request(self, to: str, wait_ms: int, body: bytes) -> int:
+        """Ask another peer live; lost with the connection."""
+        self._ref += 1
+        record = [REQUEST, self._ref, to, wait_ms, body]
+        self._requests[self._ref] = record
+        self._outbox.append(record)
+        return self._ref
+
+    def respond(self, number: int, code: str, body: bytes) -> None:
+        if self.is_open:
+            self._outbox.append([RESPONSE, number, code, body])
+
+    def watch(self, seqs: Iterable[int]) -> int | None:
+        """Follow tasks; the reply to the returned CALL says where they are now."""
+        wanted = [seq for seq in seqs if seq]
+        self._watched.update(wanted)
+        return self.call("task.watch", {"seqs": wanted}) if wanted else None
+
+    def watches(self, seq: int) -> None:
+        """The hub was asked with the SEND to tell of this task."""
+        self._watched.add(seq)
+
+    def unwatch(self, seq: int) -> None:
+        self._watched.discard(seq)
+
+    def subscribe(self, channel: str, after: int | None) -> int:
+        """Follow a channel; after a reconnect it goes on where it was."""
+        self._subscriptions[channel] = after
+        return self.call("subscribe", {"channel": channel} | ({} if after is None else {"after": after}))
+
+    def unsubscribe(self, channel: str) -> None:
+        if self._subscriptions.pop(channel, 0) != 0 and self.is_open:
+            self.call("unsubscribe", {"channel": channel})
+
+    def ping(self) -> None:
+        if self.is_open:
+            self._outbox.append([PING, 0])
+
+    def bye(self) -> None:
+        if self.is_open:
+            self._outbox.append([BYE, "done", ""])
+
+    # What the shell does.
+
+    def hello(self) -> Record:
+        """Return the first record of a connection."""
+        holding = [[seq, lease] for seq, lease in self._held.items()]
+        return [
+            HELLO,
+            WIRE_VERSION_OLDEST,
+            WIRE_VERSION,
+            self._address,
+            self._epoch,
+            max(0, self.credit - len(self._leases)),
+            self.slots,
+            self._queues,
+            holding,
+            self.about,
+        ]
+
+    def take(self) -> list[Record]:
+        """Return what is to be sent now. Nothing before WELCOME."""
+        if not self.is_open or not self._outbox:
+            return []
+        records, self._outbox = self._outbox, []
+        return records
+
+    def lost(self) -> list[Happening]:
+        """The connection is gone. What was asked live fails; all else will be said again."""
+        self.is_open = False
+        self._outbox.clear()
+        failed: list[Happening] = [
+            Refused(REQUEST, ref, ConnectionLost("the hub went away before the answer came; ask again"))
+            for ref in self._requests
+        ]
+        self._requests.clear()
+        return failed
+
+    def received(self, records: Iterable[Record]) -> list[Happening]:
+        """Take in what the hub said; return what it means, in order."""
+        found: list[Happening] = []
+        for record in records:
+            verb = record[0]
+            if verb == DELIVER:
+                self._delivered(record, found)
+            elif verb == OK:
+                self._stored(record, found)
+            elif verb == PROGRESS:
+                found.append(Progressed(record[1], record[2], record[3]))
+            elif verb == RESULT:
+                self._watched.discard(record[1])
+                found.append(Finished(*record[1:6]))
+            elif verb == EVENT:
+                if record[1] == "task":
+                    found.append(Changed(record[2].get("seq", 0), record[2]))
+            elif verb == REPLY:
+                self._replied(record, found)
+            elif verb == RESPONSE:
+                if self._requests.pop(record[1], None) is not None:
+                    found.append(Replied(REQUEST, record[1], record[2]))
+            elif verb == REQUEST:
+                found.append(Requested(*record[1:5]))
+            elif verb == CANCEL:
+                found.append(Canceled(record[1], record[2], record[3]))
+            elif verb == ERROR:
+                self._refused(record, found)
+            elif verb == WELCOME:
+                self._welcomed(record, found)
+            elif verb == BYE:
+                found.append(Ended(error_of(record[1], record[2])))
+        return found
+
+    def _delivered(self, record: Record, found: list[Happening]) -> None:
+        _, lease, attempt, seq, sender, to, kind, time_ms, options, body = record
+        if kind == TASK:
+            self._held[seq] = lease
+            found.append(Assigned(seq, sender, to, time_ms, body, attempt, lease, options or {}))
+            return
+        if not lease:  # of a channel: in order, nothing to acknowledge
+            if to in self._subscriptions:
+                after = self._subscriptions[to]
+                if after is None or seq > after:
+                    self._subscriptions[to] = seq
+                    found.append(Message(seq, sender, to, time_ms, body, attempt, 0, options or {}))
+                    return
+            self.allow(1)
+            return
+        if self._seen.add(seq):
+            self._leases[seq] = lease
+            found.append(Message(seq, sender, to, time_ms, body, attempt, lease, options or {}))
+        elif seq in self._leases:  # handed on, and the application still has it: its ACK will name this lease
+            self._leases[seq] = lease
+            self.allow(1)
+        else:
+            self._outbox.append([ACK, [seq, lease]])
+            self.allow(1)
+
+    def _stored(self, record: Record, found: list[Happening]) -> None:
+        _, first_n, first_seq, count = record
+        sends = self._sends
+        for i in range(count):
+            sent = sends.pop(first_n + i, None)
+            if sent is None:
+                continue
+            if sent[0] == RESULT:
+                if self._held.get(sent[2]) == sent[3]:
+                    del self._held[sent[2]]
+            elif first_n + i in self._resent and (sent[5] or {}).get("watch"):
+                self.watch([first_seq + i])
+            found.append(Stored(first_n + i, first_seq + i))
+        if self._resent and not sends:
+            self._resent.clear()
+
+    def _replied(self, record: Record, found: list[Happening]) -> None:
+        _, ref, result = record
+        asked = self._calls.pop(ref, None)
+        if asked is None:
+            return
+        if asked[2] == "subscribe":  # from here on a reconnect goes on, also where "from now" was asked for
+            channel = asked[3]["channel"]
+            if self._subscriptions.get(channel, 0) is None:
+                self._subscriptions[channel] = result.get("after")
+        found.append(Replied(CALL, ref, result))
+
+    def _refused(self, record: Record, found: list[Happening]) -> None:
+        _, verb, ref, code, text = record
+        error = error_of(code, text)
+        if error.is_fatal or (verb == HELLO):
+            found.append(Ended(error))
+            return
+        if verb in (SEND, RESULT):
+            sent = self._sends.pop(ref, None)
+            if sent is None:
+                return
+            if sent[0] == RESULT and self._held.get(sent[2]) == sent[3]:
+                del self._held[sent[2]]
+        elif verb == CALL:
+            if self._calls.pop(ref, None) is None:
+                return
+        elif verb == REQUEST:
+            if self._requests.pop(ref, None) is None:
+                return
+        elif verb == PROGRESS and code == "stale_lease" and ref in self._held:
+            found.append(Canceled(ref, self._held.pop(ref), "the hub gave the task to another agent"))
+            return
+        found.append(Refused(verb, ref, error))
+
+    def _welcomed(self, record: Record, found: list[Happening]) -> None:
+        _, _, address, _, generation, _, kept, _ = record
+        self.is_open = True
+        unsent = [each for each in self._outbox if each[0] not in (SEND, RESULT, CALL)]
+        lost = [seq for seq in self._held if seq not in kept]
+        for seq in lost:
+            del self._held[seq]
+        self._resent.update(self._sends)
+        self._outbox = [*self._sends.values(), *self._calls.values(), *unsent]
+        if self._watched:
+            self.watch(sorted(self._watched))
+        for channel, after in self._subscriptions.items():
+            if not any(each[2] == "subscribe" and each[3]["channel"] == channel for each in self._calls.values()):
+                self.subscribe(channel, after)
+        found.append(Welcomed(address, generation, lost))

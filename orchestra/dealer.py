@@ -1,0 +1,125 @@
+"""One connection of a client: a CURVE DEALER socket and what libzmq tells of it.
+
+A connection is tried once. libzmq's own reconnecting is switched off, because it hides why a connection failed, never
+tries again after a refused key, and would come back under a routing id that the hub may still hold for the dead connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from .errors import ConnectionLost, HubUnreachable, KeyRefused, OrchestraError
+from .keys import KeyPair
+from .limits import FRAME_BYTES_MAX, HEARTBEAT_S, LEASE_S, ROUTING_ID_BYTES
+
+_LINGER_MS = 1000  # how long a closing client waits for its last records to leave
+
+
+class Dealer:
+    """One connection. `up` is done when the hub's key and ours were accepted, `down` when it is over, with the reason."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        *,
+        hub_public_key: str,
+        key: KeyPair,
+        received: Callable[[list[bytes]], None],
+    ) -> None:
+        """Begin to connect. `received` is called with the frames of one wake-up, in the loop.
+
+        Raises:
+            HubUnreachable: if the endpoint or the hub's key is malformed.
+        """
+        self.endpoint = endpoint
+        self._loop = asyncio.get_running_loop()
+        self.up: asyncio.Future[None] = self._loop.create_future()
+        self.down: asyncio.Future[OrchestraError] = self._loop.create_future()
+        self._received = received
+        self._socket = context.socket(zmq.DEALER)
+        try:
+            for option, value in (
+                (zmq.ROUTING_ID, os.urandom(ROUTING_ID_BYTES - 1) + b"\x01"),
+                (zmq.CURVE_SERVERKEY, hub_public_key.encode()),
+                (zmq.CURVE_PUBLICKEY, key.public.encode()),
+                (zmq.CURVE_SECRETKEY, key.secret.encode()),
+                (zmq.RECONNECT_IVL, -1),
+                (zmq.IMMEDIATE, 1),
+                (zmq.MAXMSGSIZE, FRAME_BYTES_MAX),
+                (zmq.HEARTBEAT_IVL, int(HEARTBEAT_S * 1000)),
+                (zmq.HEARTBEAT_TIMEOUT, int(LEASE_S * 1000)),
+                (zmq.SNDHWM, 0),
+                (zmq.LINGER, _LINGER_MS),
+            ):
+                self._socket.set(option, value)
+            self._monitor = self._socket.get_monitor_socket()
+            self._socket.connect(endpoint)
+        except (zmq.ZMQError, ValueError, UnicodeEncodeError) as exc:
+            self._socket.close(0)
+            raise HubUnreachable(f"{endpoint} is not an endpoint that can be connected to: {exc}") from exc
+        self._loop.add_reader(self._socket.fileno(), self._wake)
+        self._loop.add_reader(self._monitor.fileno(), self._wake)
+        self._loop.call_soon(self._wake)
+
+    def send(self, frames: Iterable[bytes]) -> None:
+        for frame in frames:
+            self._socket.send(frame, zmq.DONTWAIT)
+        self.rearm()
+
+    def rearm(self) -> None:
+        """Look again: libzmq's descriptor is edge-triggered, and a send may have swallowed the edge."""
+        if not self._socket.closed and self._socket.get(zmq.EVENTS) & zmq.POLLIN:
+            self._loop.call_soon(self._wake)
+
+    def close(self, *, linger_ms: int = _LINGER_MS) -> None:
+        if self._socket.closed:
+            return
+        self._loop.remove_reader(self._socket.fileno())
+        self._loop.remove_reader(self._monitor.fileno())
+        self._socket.disable_monitor()
+        self._monitor.close(0)
+        self._socket.close(linger_ms)
+        self._end(ConnectionLost("the connection was closed"))
+
+    def _wake(self) -> None:
+        if self._socket.closed:
+            return
+        self._watch()
+        frames: list[bytes] = []
+        while self._socket.get(zmq.EVENTS) & zmq.POLLIN:
+            frame = self._socket.recv(zmq.DONTWAIT)
+            if not self._socket.get(zmq.RCVMORE):
+                frames.append(frame)
+            if len(frames) >= 64:
+                self._loop.call_soon(self._wake)
+                break
+        if frames:
+            self._received(frames)
+
+    def _watch(self) -> None:
+        while not self.down.done() and self._monitor.get(zmq.EVENTS) & zmq.POLLIN:
+            event = recv_monitor_message(self._monitor, zmq.DONTWAIT)["event"]
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                if not self.up.done():
+                    self.up.set_result(None)
+            elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                self._end(
+                    KeyRefused(f"the hub at {self.endpoint} does not know this key; ask its operator to accept it")
+                )
+            elif event in (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL):
+                self._end(HubUnreachable(f"what answers at {self.endpoint} does not have the hub's key"))
+            elif event in (zmq.EVENT_CLOSED, zmq.EVENT_DISCONNECTED):
+                lost = (
+                    f"the hub at {self.endpoint} went away" if self.up.done() else f"no hub answers at {self.endpoint}"
+                )
+                self._end(ConnectionLost(lost) if self.up.done() else HubUnreachable(lost))
+
+    def _end(self, reason: OrchestraError) -> None:
+        if not self.down.done():
+            self.down.set_result(reason)

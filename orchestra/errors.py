@@ -1,0 +1,180 @@
+"""Every error of the project, in one tree.
+
+OrchestraError                     has a `code` for machines and one sentence for people
+├── PeerError                      a peer's fault; the hub answers it with ERROR
+│   ├── Malformed                  not the wire's format
+│   ├── TooLarge                   above a limit of `limits.py`
+│   ├── UnknownVerb
+│   ├── VersionMismatch            fatal
+│   ├── BadAddress
+│   ├── BadOption                  an option or parameter that does not exist or has the wrong type
+│   ├── NoSession                  a record before HELLO
+│   ├── WrongName                  fatal: the key belongs to another peer
+│   ├── Replaced                   fatal: a newer process took this agent's name
+│   ├── NotAllowed
+│   ├── UnknownRecipient
+│   ├── UnknownMethod
+│   ├── NotFound
+│   ├── NotStored                  a send that is repeated, but was refused the first time
+│   ├── StaleLease                 the delivery or task is no longer held by who speaks of it
+│   ├── NotCancelable              the task is already over
+│   ├── MailboxFull                try again later
+│   ├── HubFull                    try again later
+│   ├── Offline                    a live request to a peer that is not connected
+│   └── DeadlinePassed             a live request that was not answered in time
+├── ConnectionFault                between this process and the hub
+│   ├── HubUnreachable             try again later
+│   ├── KeyRefused                 fatal: the hub does not know this key
+│   └── ConnectionLost             what was asked live has to be asked again
+└── WorldFault                     this machine: files, ports, disk
+    ├── StateFault                 the state folder: missing, foreign, newer, locked
+    ├── KeyFault                   a key file: unreadable, malformed, or readable by others
+    ├── PortInUse
+    └── StorageFault               the database refused a commit (disk full, read-only, damaged)
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class OrchestraError(Exception):
+    """The root. `code` is stable; the text is for people and may change between releases."""
+
+    code: ClassVar[str] = "internal"
+    is_fatal: ClassVar[bool] = False
+    """The conversation cannot go on; the client stops instead of trying again."""
+    is_temporary: ClassVar[bool] = False
+    """The same thing may work later."""
+
+
+class PeerError(OrchestraError):
+    """A peer's fault: the hub answers it and goes on."""
+
+
+class Malformed(PeerError):
+    code = "malformed"
+
+
+class TooLarge(PeerError):
+    code = "too_large"
+
+
+class UnknownVerb(PeerError):
+    code = "unknown_verb"
+
+
+class VersionMismatch(PeerError):
+    code, is_fatal = "version_mismatch", True
+
+
+class BadAddress(PeerError):
+    code = "bad_address"
+
+
+class BadOption(PeerError):
+    code = "bad_option"
+
+
+class NoSession(PeerError):
+    code = "no_session"
+
+
+class WrongName(PeerError):
+    code, is_fatal = "wrong_name", True
+
+
+class Replaced(PeerError):
+    code, is_fatal = "replaced", True
+
+
+class NotAllowed(PeerError):
+    code = "not_allowed"
+
+
+class UnknownRecipient(PeerError):
+    code = "unknown_recipient"
+
+
+class UnknownMethod(PeerError):
+    code = "unknown_method"
+
+
+class NotFound(PeerError):
+    code = "not_found"
+
+
+class NotStored(PeerError):
+    code = "not_stored"
+
+
+class StaleLease(PeerError):
+    code = "stale_lease"
+
+
+class NotCancelable(PeerError):
+    code = "not_cancelable"
+
+
+class MailboxFull(PeerError):
+    code, is_temporary = "mailbox_full", True
+
+
+class HubFull(PeerError):
+    code, is_temporary = "hub_full", True
+
+
+class Offline(PeerError):
+    code, is_temporary = "offline", True
+
+
+class DeadlinePassed(PeerError):
+    code, is_temporary = "deadline_passed", True
+
+
+class ConnectionFault(OrchestraError):
+    """Between this process and the hub."""
+
+
+class HubUnreachable(ConnectionFault):
+    code, is_temporary = "hub_unreachable", True
+
+
+class KeyRefused(ConnectionFault):
+    code, is_fatal = "key_refused", True
+
+
+class ConnectionLost(ConnectionFault):
+    code, is_temporary = "connection_lost", True
+
+
+class WorldFault(OrchestraError):
+    """This machine: files, ports, disk."""
+
+
+class StateFault(WorldFault):
+    code = "state"
+
+
+class KeyFault(WorldFault):
+    code = "key_file"
+
+
+class PortInUse(WorldFault):
+    code = "port_in_use"
+
+
+class StorageFault(WorldFault):
+    code, is_temporary = "storage", True
+
+
+def _tree(root: type[OrchestraError]) -> list[type[OrchestraError]]:
+    return [root, *(found for child in root.__subclasses__() for found in _tree(child))]
+
+
+BY_CODE: dict[str, type[OrchestraError]] = {cls.code: cls for cls in _tree(OrchestraError)}
+
+
+def error_of(code: str, text: str) -> OrchestraError:
+    """Return the error that came over the wire as (`code`, `text`); an unknown code gives the root class."""
+    return BY_CODE.get(code, OrchestraError)(text)

@@ -1,0 +1,78 @@
+"""What a task asks for: the body of a task, as its sender packs it and its agent reads it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import msgpack
+
+from .errors import BadOption
+from .wire import pack
+
+TIMEOUT_S_DEFAULT = 3600.0
+"""How long an attempt may take when the sender does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A prompt, or an argv to run as it is; never both.
+
+    Attributes:
+        cwd: the working directory on the agent's machine; empty is the agent's own.
+        timeout_s: seconds that one attempt may take.
+        context: anything the agent's program should know; it finds it in `ORCHESTRA_TASK_CONTEXT`.
+    """
+
+    prompt: str = ""
+    argv: tuple[str, ...] = ()
+    cwd: str = ""
+    timeout_s: float = TIMEOUT_S_DEFAULT
+    context: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.prompt) == bool(self.argv):
+            raise BadOption("a task needs a prompt or an argv, and not both")
+        if not self.timeout_s > 0:
+            raise BadOption(f"timeout_s is {self.timeout_s}; it must be more than 0")
+        for text in (*self.argv, self.cwd):
+            if "\0" in text:
+                raise BadOption("argv and cwd can't hold NUL characters")
+
+    @property
+    def title(self) -> str:
+        """One line for lists."""
+        return " ".join((" ".join(self.argv) or self.prompt).split())
+
+    def encode(self) -> bytes:
+        return pack({name: value for name, value in asdict(self).items() if value})
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "prompt": (str,),
+    "argv": (list,),
+    "cwd": (str,),
+    "timeout_s": (float, int),
+    "context": (str,),
+}
+
+
+def decode_job(body: bytes) -> Job:
+    """Read the body of a task.
+
+    Raises:
+        BadOption: if it is none.
+    """
+    try:
+        found: Any = msgpack.unpackb(body, raw=False)
+    except (ValueError, TypeError, RecursionError) as exc:
+        raise BadOption("the task's body is not a job; submit it with this library or the command line") from exc
+    if type(found) is not dict:
+        raise BadOption("the task's body is not a map")
+    for name, value in found.items():
+        if type(value) not in _TYPES.get(name, ()):
+            raise BadOption(f"the task's field {str(name)[:40]!r} is unknown or has the wrong type")
+    argv = found.pop("argv", [])
+    if any(type(each) is not str for each in argv):
+        raise BadOption("the task's argv must be texts")
+    return Job(argv=tuple(argv), **found)

@@ -1,0 +1,112 @@
+"""CurveZMQ key pairs and the files they live in.
+
+A key file is ZPL text as `zmq.auth` reads it. It holds a secret, so it is made with mode 0600 inside a folder of mode 0700,
+and one that others may read is refused, as ssh does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import zmq
+from zmq.utils import z85
+
+from .errors import KeyFault
+
+_LINE: Final = re.compile(r'^\s*(public-key|secret-key)\s*=\s*"([^"]{40})"\s*$', re.MULTILINE)
+_LOOSE: Final = stat.S_IRWXG | stat.S_IRWXO
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A CurveZMQ key pair, both halves as 40 characters of Z85. The secret never shows in a repr."""
+
+    public: str
+    secret: str = field(repr=False)
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.public)
+
+
+def fingerprint(public: str) -> str:
+    """Return what two people can compare by voice: five groups of four hexadecimal digits of the key's SHA-256."""
+    digest = hashlib.sha256(public.encode()).hexdigest()
+    return " ".join(digest[i : i + 4] for i in range(0, 20, 4))
+
+
+def is_public_key(text: str) -> bool:
+    """Whether `text` is 40 characters of Z85 that stand for 32 bytes."""
+    try:
+        return len(text) == 40 and len(z85.decode(text)) == 32
+    except (ValueError, KeyError, UnicodeEncodeError, OverflowError):
+        return False
+
+
+def make_key_pair() -> KeyPair:
+    public, secret = zmq.curve_keypair()
+    return KeyPair(public.decode(), secret.decode())
+
+
+def load_key(path: Path) -> KeyPair:
+    """Read a key file.
+
+    Raises:
+        KeyFault: if it is missing, unreadable, readable by others, or not a key file.
+    """
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = getattr(exc, "strerror", None) or "it is not text"
+        raise KeyFault(f"key file {path} can't be read: {reason}") from exc
+    if mode & _LOOSE:
+        raise KeyFault(f"key file {path} may be read by others; mend it with: chmod 600 {path}")
+    found = dict(_LINE.findall(text))
+    if not {"public-key", "secret-key"} <= found.keys():
+        raise KeyFault(f"{path} is not a key file; move it away and start again to make a new key")
+    return KeyPair(found["public-key"], found["secret-key"])
+
+
+def save_key(path: Path, pair: KeyPair, *, owner: str) -> None:
+    """Write a key file that did not exist, whole or not at all.
+
+    Raises:
+        KeyFault: if it exists, or its folder can't be written.
+    """
+    text = (
+        f"# The secret key of {owner}. Keep it on this machine.\n"
+        "curve\n"
+        f'    public-key = "{pair.public}"\n'
+        f'    secret-key = "{pair.secret}"\n'
+    )
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(draft, path)  # fails if somebody was quicker, and then theirs stands
+    except OSError as exc:
+        raise KeyFault(f"key file {path} can't be written: {exc.strerror}") from exc
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def load_or_make_key(path: Path, *, owner: str) -> KeyPair:
+    """Return the key in `path`, made now if there is none; safe when several processes do it at once."""
+    if not path.exists():
+        try:
+            save_key(path, make_key_pair(), owner=owner)
+        except KeyFault:
+            if not path.exists():
+                raise
+    return load_key(path)

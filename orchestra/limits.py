@@ -1,0 +1,67 @@
+"""Everything that can grow has its bound here, with its unit and its reason."""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# Silence. A peer speaks every HEARTBEAT_S; whoever is silent for LEASE_S is taken for dead, and its tasks go to others.
+HEARTBEAT_S: Final = 3.0  # 10,000 idle peers cost 3,300 small records a second
+LEASE_S: Final = 10.0  # three heartbeats may be lost, not four
+assert LEASE_S >= 3 * HEARTBEAT_S
+DELIVERY_LEASE_S: Final = 30.0  # how long a session may sit on a delivered message without a word
+assert DELIVERY_LEASE_S > LEASE_S
+
+# The wire.
+BODY_BYTES_MAX: Final = 1 * MIB  # a message is a letter, not a file transfer
+BATCH_BYTES: Final = 256 * KIB  # a batch is closed when it passes this; one large record may follow it
+FRAME_BYTES_MAX: Final = BODY_BYTES_MAX + 2 * BATCH_BYTES  # a batch that is nearly full, and the largest body
+REPLY_BYTES_MAX: Final = BODY_BYTES_MAX  # what one CALL returns; lists are cut to it
+BATCH_RECORDS_MAX: Final = 1024  # bounds the time one frame can take of a turn (about 20 ms)
+LIST_ITEMS_MAX: Final = 4096  # longest list or map inside a record
+TEXT_CHARS_MAX: Final = 4096  # longest text inside a record that is not a body
+OPTIONS_MAX: Final = 16
+PROGRESS_BYTES_MAX: Final = 16 * KIB  # one record of output; more is sent as several
+OUTPUT_BYTES_MAX: Final = 256 * KIB  # of a result; the whole output stays in a file on the agent's side
+assert BATCH_BYTES + max(BODY_BYTES_MAX, REPLY_BYTES_MAX) < FRAME_BYTES_MAX
+assert FRAME_BYTES_MAX > BODY_BYTES_MAX + OUTPUT_BYTES_MAX  # one task, whole, is one REPLY
+EPOCH_BYTES: Final = 8  # random, so that two lives of one client never share a number
+ROUTING_ID_BYTES: Final = 16  # random: nobody can guess, and so squat, another's
+
+# One session.
+CREDIT_MAX: Final = 4096  # messages a session may have in flight
+CREDIT_DEFAULT: Final = 256
+SLOTS_MAX: Final = 256  # tasks an agent may run at once
+QUEUES_MAX: Final = 64  # queues one agent may serve
+SENDS_UNANSWERED_MAX: Final = 4096  # of one client; more wait in the client
+WATCHES_MAX: Final = 10_000  # tasks one session may watch
+SUBSCRIPTIONS_MAX: Final = 64  # channels one session may follow
+REQUESTS_OPEN_MAX: Final = 256  # live requests of one session without an answer
+CALLS_A_TURN_MAX: Final = 64  # CALLs of one session that one turn answers; each may read the database
+SESSIONS_PER_PEER_MAX: Final = 64  # of one matrix or operator
+SEND_QUEUE_FRAMES: Final = 1000  # libzmq's high-water mark; a session that lets it fill is dropped as a slow reader
+
+# The hub.
+TURN_RECORDS_MAX: Final = 1024  # records drained before one commit: bounds the time of a turn
+SESSIONS_MAX: Final = 16_384
+MAILBOX_MESSAGES_MAX: Final = 100_000  # waiting for one recipient
+WINDOW_MESSAGES: Final = 512  # of those, kept in memory; the rest is read from the database when its turn comes
+DELIVERY_ATTEMPTS_MAX: Final = 10  # then the message is dead
+TASK_LOSSES_MAX: Final = 5  # agents that may die on one task before it is dead
+TASKS_OPEN_MAX: Final = 100_000  # unfinished tasks, all kept in memory
+TASKS_OPEN_BYTES_MAX: Final = 256 * MIB  # their bodies
+LIST_ROWS_MAX: Final = 1000  # rows one CALL returns
+ORIGIN_KEPT_DAYS: Final = 7  # how long a client that went away may come back and repeat its sends
+ACKS_HELD_MAX: Final = 512  # acknowledgements that wait for the next commit; losing one means a redelivery
+ACKS_HELD_S: Final = 0.02
+HANDSHAKE_MS: Final = 5000  # a connection that has not proved its key by then is closed
+
+# What a client lets pass before it gives up.
+CONNECT_S: Final = 5.0  # from the first byte to WELCOME
+BACKOFF_S_MIN: Final = 0.05
+BACKOFF_S_MAX: Final = 2.0
+assert BACKOFF_S_MAX < LEASE_S
+DRAIN_S: Final = 30.0  # SIGTERM: how long an agent lets its tasks finish before it gives them back
+KILL_GRACE_S: Final = 2.0  # between SIGTERM and SIGKILL to a task's process group

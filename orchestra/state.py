@@ -1,0 +1,129 @@
+"""The state folder: what one user's hub, agents and command line keep on this machine.
+
+hub.db  hub.lock  hub.sock       the hub's
+hub.toml                         where the hub is and its public key: what a client here needs to find it
+keys/hub.key  keys/agent-x.key   one file per key pair
+outputs/                         outputs of tasks that were too long for their result
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+import stat
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import platformdirs
+
+from .address import Address, Kind
+from .errors import StateFault
+
+IPC_PATH_BYTES_MAX: Final = 100  # a Unix socket's path may have 107; libzmq adds a little
+
+
+@dataclass(frozen=True, slots=True)
+class HubCard:
+    """Where a hub is, in the order to try, and the public key (Z85) that proves it is the one."""
+
+    endpoints: tuple[str, ...]
+    public_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class StateFolder:
+    """The paths below one state folder. Makes nothing before it is asked to."""
+
+    path: Path
+
+    @property
+    def database(self) -> Path:
+        return self.path / "hub.db"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "hub.lock"
+
+    @property
+    def socket(self) -> Path:
+        return self.path / "hub.sock"
+
+    @property
+    def card(self) -> Path:
+        return self.path / "hub.toml"
+
+    @property
+    def outputs(self) -> Path:
+        return self.path / "outputs"
+
+    @property
+    def hub_key(self) -> Path:
+        return self.path / "keys" / "hub.key"
+
+    def key_of(self, address: Address) -> Path:
+        return self.path / "keys" / f"{address.kind}-{address.name}.key"
+
+    def ipc_endpoint(self) -> str | None:
+        """The endpoint for this machine, or None where the path is too long for a socket."""
+        path = str(self.socket.absolute())
+        return f"ipc://{path}" if len(os.fsencode(path)) <= IPC_PATH_BYTES_MAX else None
+
+    def make(self) -> None:
+        """Make the folder with mode 0700, or check the one that is there.
+
+        Raises:
+            StateFault: if it can't be made, is no folder, or others may enter it.
+        """
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            mode = self.path.stat().st_mode
+        except OSError as exc:
+            raise StateFault(f"state folder {self.path} can't be made: {exc.strerror}") from exc
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise StateFault(f"others may enter the state folder {self.path}; mend it with: chmod 700 {self.path}")
+        if not os.access(self.path, os.W_OK | os.X_OK):
+            raise StateFault(f"state folder {self.path} can't be written; choose another with --state")
+
+    def write_card(self, card: HubCard) -> None:
+        """Write the hub's card, whole or not at all."""
+        endpoints = ", ".join(json.dumps(endpoint) for endpoint in card.endpoints)
+        text = f"# Written by the hub at each start.\nendpoints = [{endpoints}]\npublic_key = '{card.public_key}'\n"
+        draft = self.card.with_name(".hub.toml")
+        try:
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(self.card)
+        except OSError as exc:
+            raise StateFault(f"{self.card} can't be written: {exc.strerror}") from exc
+
+    def read_card(self) -> HubCard:
+        """Return the hub's card.
+
+        Raises:
+            StateFault: if no hub was ever started here, or the file is damaged.
+        """
+        try:
+            found = tomllib.loads(self.card.read_text(encoding="utf-8"))
+            return HubCard(tuple(str(each) for each in found["endpoints"]), str(found["public_key"]))
+        except FileNotFoundError as exc:
+            raise StateFault(f"no hub was started with the state folder {self.path}; run: orchestra up") from exc
+        except (OSError, ValueError, KeyError, TypeError) as exc:
+            raise StateFault(f"{self.card} can't be read ({exc}); start the hub again to write it anew") from exc
+
+
+def default_folder() -> Path:
+    """Where the state is when neither a flag nor `ORCHESTRA_STATE` says otherwise."""
+    return Path(platformdirs.user_state_dir("agent-orchestra", appauthor=False))
+
+
+def this_operator() -> Address:
+    """The operator address of the user who runs this process."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"uid-{os.getuid()}"
+    name = re.sub(r"[^a-z0-9._-]", "-", user.lower()).lstrip("._-")[:64]
+    return Address(Kind.OPERATOR, name or "me")
