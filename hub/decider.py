@@ -192,7 +192,7 @@ class Decider:
         if fetch.what == "count":
             peer.mailbox.count = rows[0]
             return
-        peer.mailbox.refill((Letter(*row) for row in rows), is_all=len(rows) < fetch.count)
+        peer.mailbox.refill((Letter(*row) for row in rows), is_all=len(rows) < fetch.rows_max)
         self.push(peer, turn)
 
     def finish(self, turn: Turn) -> None:
@@ -530,7 +530,7 @@ class Decider:
             session.credit -= 1
             session.subscriptions[fetch.recipient] = -1 - seq
             turn.send(session.link, [DELIVER, 0, 1, seq, sender, to, MESSAGE, time_ms, options, body])
-        if len(rows) < fetch.count:
+        if len(rows) < fetch.rows_max:
             session.subscriptions[fetch.recipient] = self._seq
         else:
             self.fetch_channel(session, fetch.recipient, turn)

@@ -17,8 +17,8 @@ from .turn import Query
 Params = dict[str, Any]
 
 _TASK_COLUMNS: Final = """
-    SELECT t.seq, t.state, t.attempt, h.text, t.updated_ms, s.text, r.text, m.sent_ms, m.rank, t.report, m.body, t.output
-    FROM task t JOIN message m ON m.seq = t.seq JOIN origin o ON o.id = m.origin
+    SELECT t.seq, t.state, t.attempt, h.text, t.updated_ms, s.text, r.text, m.sent_ms, m.rank, t.report, m.body,
+    t.output FROM task t JOIN message m ON m.seq = t.seq JOIN origin o ON o.id = m.origin
     JOIN address s ON s.id = o.peer JOIN address r ON r.id = t.recipient LEFT JOIN address h ON h.id = t.holder
 """
 
@@ -108,7 +108,8 @@ def _tasks(store: Store, params: Params) -> Params:
 def _outcomes(store: Store, params: Params) -> Params:
     """Where each of some tasks is; with its result, where it is over."""
     peer = parse_address(params["peer"])
-    found, size = [], 0
+    found: list[Params] = []
+    size = 0
     for seq in params["seqs"]:
         for row in store.rows(f"{_TASK_COLUMNS} WHERE t.seq = ?", seq):
             facts = _task_facts(row)

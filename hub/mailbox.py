@@ -3,8 +3,8 @@
 Only the head of a long mailbox is in memory (the *window*). What is beyond it is in the database, and is fetched when
 the window runs dry; so a million waiting messages cost no memory, and a new one costs the same as the first.
 
-Invariant: every owed message whose key `(rank, seq)` is at most `edge` is in the window or in flight, unless `edge` is None,
-which says that nothing is beyond the window.
+Invariant: every owed message whose key `(rank, seq)` is at most `edge` is in the window or in flight, unless `edge` is
+None, which says that nothing is beyond the window.
 """
 
 from __future__ import annotations

@@ -15,7 +15,9 @@ from . import models
 def _first_tables(database: SqliteDatabase) -> None:
     database.create_tables(models.TABLES)
     # Unfinished tasks are few among many; this is how a starting hub finds them.
-    database.execute_sql("CREATE INDEX task_open ON task (seq) WHERE state IN ('queued', 'working')")
+    database.execute_sql(  # type: ignore[no-untyped-call]
+        "CREATE INDEX task_open ON task (seq) WHERE state IN ('queued', 'working')"
+    )
     models.Hub.create(boot=0)
 
 

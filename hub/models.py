@@ -1,7 +1,7 @@
 """The database's schema, as peewee models.
 
-The hot path writes through `store.py`'s statements; these models make the tables and read the history. The shape follows
-what was measured: an append-only log (`message`), and beside it a small hot table of what is still owed
+The hot path writes through `store.py`'s statements; these models make the tables and read the history. The shape
+follows what was measured: an append-only log (`message`), and beside it a small hot table of what is still owed
 (`delivery`), so that an acknowledgement touches few pages. Times are milliseconds since 1970.
 """
 

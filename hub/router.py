@@ -2,7 +2,8 @@
 
 A peer is its key. libzmq asks the ZAP handler about every handshake and stamps the address it answers on every
 message as `User-Id`; the routing id, which a client may choose, is only used to send back. What `docs/protocol.md`
-calls smuggling (a message of more than one frame, whose third frame would look like the next peer's first) is dropped here.
+calls smuggling (a message of more than one frame, whose third frame would look like the next peer's first) is dropped
+here.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class Router:
             raise StateFault(f"can't listen on {endpoint}: {exc.strerror}") from exc
         if endpoint.startswith("ipc://"):
             Path(endpoint.removeprefix("ipc://")).chmod(0o600)
-        return self._socket.last_endpoint.decode()
+        return bytes(self._socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
 
     def close(self) -> None:
         self._socket.disable_monitor()
@@ -109,14 +110,14 @@ class Router:
     @property
     def descriptors(self) -> tuple[int, int, int]:
         """File descriptors to wait on. They are edge-triggered: see `has_input`."""
-        return self._socket.fileno(), self._zap.fileno(), self._monitor.fileno()
+        return _descriptor(self._socket), _descriptor(self._zap), _descriptor(self._monitor)
 
     def has_input(self) -> bool:
         """Whether anything can be read now.
 
         libzmq's descriptor tells of a change once, and a send may swallow that; ask after every burst of sends.
         """
-        return any(each.get(zmq.EVENTS) & zmq.POLLIN for each in (self._socket, self._zap, self._monitor))
+        return any(_is_readable(each) for each in (self._socket, self._zap, self._monitor))
 
     def drain(self, frames_max: int) -> Iterator[Arrived]:
         """Give what has arrived, at most `frames_max`."""
@@ -188,7 +189,7 @@ class Router:
     def gone(self) -> list[bytes]:
         """Return the connections that ended since the last call."""
         ended: list[bytes] = []
-        while self._monitor.get(zmq.EVENTS) & zmq.POLLIN:
+        while _is_readable(self._monitor):
             event: dict[str, Any] = dict(recv_monitor_message(self._monitor, zmq.DONTWAIT))
             if event["event"] == zmq.EVENT_DISCONNECTED:
                 link = self._descriptors.pop(event["value"], None)
@@ -199,3 +200,11 @@ class Router:
     def _drop_rest(self) -> None:
         while self._socket.get(zmq.RCVMORE):
             self._socket.recv(zmq.DONTWAIT)
+
+
+def _is_readable(each: zmq.Socket[bytes]) -> bool:
+    return bool(int(each.get(zmq.EVENTS)) & zmq.POLLIN)
+
+
+def _descriptor(each: zmq.Socket[bytes]) -> int:
+    return int(each.get(zmq.FD))

@@ -1,9 +1,9 @@
 """The hub as a process: the loop that joins the transport, the decider and the store.
 
 One turn: drain what has arrived (bounded) → decide it all → one transaction → commit → send everything owed → look
-again. One commit pays for the whole turn, so under load turns grow and the cost of a message falls; alone, a message pays
-one commit. A commit that fails undoes the turn: nobody was told anything yet, so the hub forgets what it decided, reads
-its state back from the database, and lets the clients send again.
+again. One commit pays for the whole turn, so under load turns grow and the cost of a message falls; alone, a message
+pays one commit. A commit that fails undoes the turn: nobody was told anything yet, so the hub forgets what it decided,
+reads its state back from the database, and lets the clients send again.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Everything takes and gives batches. The hot path is a few prepared statements through peewee's connection
 (about 15 µs a row where a model's `create` takes 100); the rest of the package sees rows only as tuples.
 
-One process holds the file: a lock file keeps a second hub out. SQLite before 3.51.3 can lose commits when two connections
-write and checkpoint the same WAL (sqlite.org/wal.html#walresetbug), so there is never a second one.
+One process holds the file: a lock file keeps a second hub out. SQLite before 3.51.3 can lose commits when two
+connections write and checkpoint the same WAL (sqlite.org/wal.html#walresetbug), so there is never a second one.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Store:
             self._lock.close()
             raise
         self._path = path
-        self._connection: sqlite3.Connection = self.database.connection()
+        self._connection: sqlite3.Connection = self.database.connection()  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         """Close the file; the WAL is folded in."""
@@ -185,9 +185,9 @@ class Store:
             if fetch.what == "count":
                 return [self._all("SELECT count(*) FROM delivery WHERE recipient = ?", fetch.recipient)[0][0]]
             if fetch.what == "mailbox":
-                rows = self._all(_LETTERS, fetch.recipient, *fetch.after, fetch.count)
+                rows = self._all(_LETTERS, fetch.recipient, *fetch.after, fetch.rows_max)
             else:
-                rows = self._all(_ENTRIES, fetch.recipient, fetch.after[1], fetch.count)
+                rows = self._all(_ENTRIES, fetch.recipient, fetch.after[1], fetch.rows_max)
             return [(*row[:6], unpack(row[6]), row[7]) for row in rows]
 
     def sizes(self) -> dict[str, int]:
@@ -203,7 +203,7 @@ class Store:
             yield from self._connection.execute(sql, params)
 
     def _all(self, sql: str, *params: Any) -> list[tuple[Any, ...]]:
-        return list(self.database.execute_sql(sql, params))
+        return list(self._connection.execute(sql, params))
 
 
 def unpack(blob: bytes | None) -> Any:

@@ -98,7 +98,7 @@ class Fetch(NamedTuple):
     what: str
     recipient: int
     after: tuple[int, int]
-    count: int
+    rows_max: int
     link: Link = None
 
 

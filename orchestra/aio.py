@@ -13,7 +13,7 @@ import random
 import socket
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -139,7 +139,7 @@ class _Stream:
         self.arrived.set()
 
 
-RequestHandler = Callable[[Requested], Awaitable[bytes]]
+RequestHandler = Callable[[Requested], Coroutine[Any, Any, bytes]]
 
 
 class Client:
@@ -236,8 +236,16 @@ class Client:
         await self.close()
 
     @property
+    def is_closed(self) -> bool:
+        return self._context.closed
+
+    @property
     def is_connected(self) -> bool:
         return self._talk.is_open
+
+    def lease_left_s(self, lease_s: float) -> float:
+        """Return how long it is until `lease_s` seconds have passed since the hub was heard last; not below 0."""
+        return max(0.0, self._heard_at + lease_s - self.loop.time())
 
     async def wait_over(self) -> OrchestraError:
         """Wait until the hub ended the conversation for good, and say why. Safe to cancel."""
@@ -277,18 +285,17 @@ class Client:
             return False, error
         self._welcomed.clear()
         self._error = None
-        self._heard_at = self.loop.time()
         self._dealer = dealer
         was_open = False
         try:
-            await asyncio.wait({dealer.up, dealer.down}, timeout=CONNECT_S, return_when=asyncio.FIRST_COMPLETED)
+            await _first(dealer.up, dealer.down)
             if dealer.down.done():
                 return False, dealer.down.result()
             if not dealer.up.done():
                 return False, HubUnreachable(f"no hub answers at {endpoint}")
             dealer.send([wire.pack([self._talk.hello()])])
             waiting = self.loop.create_task(self._welcomed.wait())
-            await asyncio.wait({waiting, dealer.down}, timeout=CONNECT_S, return_when=asyncio.FIRST_COMPLETED)
+            await _first(waiting, dealer.down)
             waiting.cancel()
             if not self._welcomed.is_set():
                 ended = dealer.down.result() if dealer.down.done() else HubUnreachable(f"{endpoint} does not answer")
@@ -447,7 +454,8 @@ class Client:
     # Receiving.
 
     async def messages(self, *, credit: int = CREDIT_DEFAULT) -> AsyncIterator[Message]:
-        """Give the messages to this peer as they are pushed, each once; asking for the next acknowledges the one before.
+        """Give the messages to this peer as they are pushed, each once; asking for the next acknowledges the one
+        before.
 
         `credit` is how many may be on their way at once. One reader per client.
         """
@@ -717,11 +725,11 @@ def connect(
 class _Connecting:
     """What `connect` returns: await it, or enter it."""
 
-    def __init__(self, opening: Callable[[], Awaitable[Client]]) -> None:
+    def __init__(self, opening: Callable[[], Coroutine[Any, Any, Client]]) -> None:
         self._opening = opening
         self._client: Client | None = None
 
-    def __await__(self) -> Any:
+    def __await__(self) -> Generator[Any, None, Client]:
         return self._opening().__await__()
 
     async def __aenter__(self) -> Client:
@@ -731,6 +739,11 @@ class _Connecting:
     async def __aexit__(self, *exc: object) -> None:
         assert self._client is not None
         await self._client.close()
+
+
+async def _first(*awaited: asyncio.Future[Any]) -> None:
+    """Wait until one of these is done, or a connection should have come about."""
+    await asyncio.wait(awaited, timeout=CONNECT_S, return_when=asyncio.FIRST_COMPLETED)
 
 
 def _bytes(body: str | bytes) -> bytes:

@@ -1,9 +1,10 @@
 """The client's side of the wire, as a pure state machine. No socket, no clock, no thread.
 
-What was sent and not answered is kept in order and said again after every reconnect, with the same number; so sending is
-safe to repeat, and an answer that was lost costs nothing. What is delivered twice is handed on once.
+What was sent and not answered is kept in order and said again after every reconnect, with the same number; so sending
+is safe to repeat, and an answer that was lost costs nothing. What is delivered twice is handed on once.
 
-The shell feeds `received` with the hub's records and gets back what happened, as small tuples: this runs once per message.
+The shell feeds `received` with the hub's records and gets back what happened, as small tuples: this runs once per
+message.
 """
 
 from __future__ import annotations
@@ -260,7 +261,10 @@ class Conversation:
 
     def give_back(self, seq: int, lease: int, code: str, text: str) -> None:
         """Let somebody else do a task."""
-        if self._held.pop(seq, None) is not None and self.is_open:
+        if self._held.get(seq) != lease:
+            return
+        del self._held[seq]
+        if self.is_open:
             self._outbox.append([NAK, lease, seq, code, text, 0])
 
     def ack(self, seqs: Iterable[int]) -> None:

@@ -1,7 +1,8 @@
 """One connection of a client: a CURVE DEALER socket and what libzmq tells of it.
 
 A connection is tried once. libzmq's own reconnecting is switched off, because it hides why a connection failed, never
-tries again after a refused key, and would come back under a routing id that the hub may still hold for the dead connection.
+tries again after a refused key, and would come back under a routing id that the hub may still hold for the dead
+connection.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _LINGER_MS = 1000  # how long a closing client waits for its last records to lea
 
 
 class Dealer:
-    """One connection. `up` is done when the hub's key and ours were accepted, `down` when it is over, with the reason."""
+    """One connection. `up` is done once both keys were accepted, `down` when it is over, with the reason."""
 
     def __init__(
         self,
@@ -63,8 +64,8 @@ class Dealer:
         except (zmq.ZMQError, ValueError, UnicodeEncodeError) as exc:
             self._socket.close(0)
             raise HubUnreachable(f"{endpoint} is not an endpoint that can be connected to: {exc}") from exc
-        self._loop.add_reader(self._socket.fileno(), self._wake)
-        self._loop.add_reader(self._monitor.fileno(), self._wake)
+        self._loop.add_reader(_descriptor(self._socket), self._wake)
+        self._loop.add_reader(_descriptor(self._monitor), self._wake)
         self._loop.call_soon(self._wake)
 
     def send(self, frames: Iterable[bytes]) -> None:
@@ -74,14 +75,14 @@ class Dealer:
 
     def rearm(self) -> None:
         """Look again: libzmq's descriptor is edge-triggered, and a send may have swallowed the edge."""
-        if not self._socket.closed and self._socket.get(zmq.EVENTS) & zmq.POLLIN:
+        if not self._socket.closed and _is_readable(self._socket):
             self._loop.call_soon(self._wake)
 
     def close(self, *, linger_ms: int = _LINGER_MS) -> None:
         if self._socket.closed:
             return
-        self._loop.remove_reader(self._socket.fileno())
-        self._loop.remove_reader(self._monitor.fileno())
+        self._loop.remove_reader(_descriptor(self._socket))
+        self._loop.remove_reader(_descriptor(self._monitor))
         self._socket.disable_monitor()
         self._monitor.close(0)
         self._socket.close(linger_ms)
@@ -92,7 +93,7 @@ class Dealer:
             return
         self._watch()
         frames: list[bytes] = []
-        while self._socket.get(zmq.EVENTS) & zmq.POLLIN:
+        while _is_readable(self._socket):
             frame = self._socket.recv(zmq.DONTWAIT)
             if not self._socket.get(zmq.RCVMORE):
                 frames.append(frame)
@@ -103,7 +104,7 @@ class Dealer:
             self._received(frames)
 
     def _watch(self) -> None:
-        while not self.down.done() and self._monitor.get(zmq.EVENTS) & zmq.POLLIN:
+        while not self.down.done() and _is_readable(self._monitor):
             event = recv_monitor_message(self._monitor, zmq.DONTWAIT)["event"]
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 if not self.up.done():
@@ -123,3 +124,11 @@ class Dealer:
     def _end(self, reason: OrchestraError) -> None:
         if not self.down.done():
             self.down.set_result(reason)
+
+
+def _is_readable(each: zmq.Socket[bytes]) -> bool:
+    return bool(int(each.get(zmq.EVENTS)) & zmq.POLLIN)
+
+
+def _descriptor(each: zmq.Socket[bytes]) -> int:
+    return int(each.get(zmq.FD))

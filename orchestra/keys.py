@@ -1,7 +1,7 @@
 """CurveZMQ key pairs and the files they live in.
 
-A key file is ZPL text as `zmq.auth` reads it. It holds a secret, so it is made with mode 0600 inside a folder of mode 0700,
-and one that others may read is refused, as ssh does.
+A key file is ZPL text as `zmq.auth` reads it. It holds a secret, so it is made with mode 0600 inside a folder of mode
+0700, and one that others may read is refused, as ssh does.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def save_key(path: Path, pair: KeyPair, *, owner: str) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -65,3 +65,6 @@ BACKOFF_S_MAX: Final = 2.0
 assert BACKOFF_S_MAX < LEASE_S
 DRAIN_S: Final = 30.0  # SIGTERM: how long an agent lets its tasks finish before it gives them back
 KILL_GRACE_S: Final = 2.0  # between SIGTERM and SIGKILL to a task's process group
+# An agent that has not heard the hub for so long stops its tasks: they are dead before the hub gives them to another.
+WORK_LEASE_S: Final = LEASE_S - HEARTBEAT_S - KILL_GRACE_S
+assert WORK_LEASE_S > BACKOFF_S_MAX

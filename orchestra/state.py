@@ -21,7 +21,7 @@ from typing import Final
 import platformdirs
 
 from .address import Address, Kind
-from .errors import StateFault
+from .errors import HubUnreachable, StateFault
 
 IPC_PATH_BYTES_MAX: Final = 100  # a Unix socket's path may have 107; libzmq adds a little
 
@@ -103,13 +103,14 @@ class StateFolder:
         """Return the hub's card.
 
         Raises:
-            StateFault: if no hub was ever started here, or the file is damaged.
+            HubUnreachable: if no hub was ever started here.
+            StateFault: if the file is damaged.
         """
         try:
             found = tomllib.loads(self.card.read_text(encoding="utf-8"))
             return HubCard(tuple(str(each) for each in found["endpoints"]), str(found["public_key"]))
         except FileNotFoundError as exc:
-            raise StateFault(f"no hub was started with the state folder {self.path}; run: orchestra up") from exc
+            raise HubUnreachable(f"no hub was started with the state folder {self.path}; run: orchestra up") from exc
         except (OSError, ValueError, KeyError, TypeError) as exc:
             raise StateFault(f"{self.card} can't be read ({exc}); start the hub again to write it anew") from exc
 

@@ -1,8 +1,8 @@
 """The wire: batches of records as msgpack, checked on the way in. Pure.
 
-A ZeroMQ message is one frame, and the frame is one array of records, each `[verb, …]`. `docs/protocol.md` says what each
-verb means and how it is answered; this file says what a record looks like. Fields after the known ones are ignored,
-so that a later version can add some.
+A ZeroMQ message is one frame, and the frame is one array of records, each `[verb, …]`. `docs/protocol.md` says what
+each verb means and how it is answered; this file says what a record looks like. Fields after the known ones are
+ignored, so that a later version can add some.
 
 `decode` runs once per frame on the hub's hot path. It compares the types of a whole record with one look-up in a
 set (0.3 µs a record), which is why the shapes below are written as tuples of types.
@@ -10,7 +10,7 @@ set (0.3 µs a record), which is why the shapes below are written as tuples of t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -237,7 +237,7 @@ def _choices(shape: Shape) -> Iterator[tuple[type, ...]]:
     yield from found
 
 
-pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+pack: Final[Callable[[Any], bytes]] = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 """Encode one batch, or anything else that msgpack can hold, as bytes. Not safe across threads."""
 
 

@@ -1,0 +1,1 @@
+"""The worker: an agent that takes tasks from the hub and runs them as processes."""

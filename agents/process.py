@@ -1,0 +1,148 @@
+"""One task as a process: its own group, its output as it comes, its timeout, and no child left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from orchestra.limits import KIB, KILL_GRACE_S
+
+from .output import Output
+from .plan import Plan
+from .warden import Warden
+
+_READ_BYTES: Final = 64 * KIB
+_EOF_GRACE_S: Final = 0.5  # a child that outlived its parent may hold the pipe open; its group is killed then
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How the process ended. `code` is empty where it ended by itself with exit code 0."""
+
+    exit_code: int | None
+    duration_ms: int
+    code: str
+    text: str
+
+
+async def run(
+    plan: Plan,
+    output: Output,
+    *,
+    environment: Mapping[str, str],
+    timeout_s: float,
+    warden: Warden,
+    stop: asyncio.Future[str],
+    printed: Callable[[bytes], None],
+) -> Ending:
+    """Run `plan` to its end.
+
+    `stop` ends it early when it is done. When this returns, no process of the task's group is left.
+
+    Args:
+        output: collects what it prints on standard output and standard error.
+        printed: is called with each piece of it.
+    """
+    started = time.monotonic()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *plan.argv,
+            cwd=plan.cwd or None,
+            env={**os.environ, **environment},
+            stdin=asyncio.subprocess.PIPE if plan.stdin is not None else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as exc:
+        return Ending(None, _since(started), "not_started", _why_not_started(plan, exc))
+    group = process.pid
+    warden.watch(group)
+    assert process.stdout is not None
+    reading = asyncio.ensure_future(_read(process.stdout, output, printed))
+    feeding = asyncio.ensure_future(_feed(process, plan.stdin))
+    exiting = asyncio.ensure_future(process.wait())
+    code, text = "", ""
+    try:
+        # Reading may fail (a full disk under the spool), and then the task has to end too.
+        watched: set[asyncio.Future[object]] = {exiting, stop, reading}  # type: ignore[arg-type]
+        deadline = started + timeout_s
+        while not exiting.done():
+            done, _ = await asyncio.wait(
+                watched, timeout=max(0.0, deadline - time.monotonic()), return_when=asyncio.FIRST_COMPLETED
+            )
+            if stop in done:
+                code, text = "stopped", stop.result()
+            elif reading in done and (fault := reading.exception()) is not None:
+                code, text = "output_failed", f"its output can't be kept: {fault}"
+            elif reading in done:
+                watched.discard(reading)
+                continue
+            elif not done:
+                code, text = "timeout", f"it ran longer than its {timeout_s:g} s and was killed with its children"
+            break
+        if code:
+            await _end(group, exiting)
+        await exiting
+        with suppress(TimeoutError, OSError):
+            await asyncio.wait_for(asyncio.shield(reading), _EOF_GRACE_S)
+    finally:
+        _kill(group, signal.SIGKILL)
+        warden.forget(group)
+        feeding.cancel()
+        reading.cancel()
+        await asyncio.gather(exiting, feeding, reading, return_exceptions=True)
+    status = process.returncode
+    if not code and status:
+        if status < 0:
+            code, text = "signal", f"it was ended by {signal.Signals(-status).name}"
+        else:
+            code, text = "exit_code", f"exit code {status}"
+    return Ending(status if status is not None and status >= 0 else None, _since(started), code, text)
+
+
+async def _read(stream: asyncio.StreamReader, output: Output, printed: Callable[[bytes], None]) -> None:
+    while data := await stream.read(_READ_BYTES):
+        output.add(data)
+        printed(data)
+
+
+async def _feed(process: asyncio.subprocess.Process, data: bytes | None) -> None:
+    if data is None or process.stdin is None:
+        return
+    with suppress(BrokenPipeError, ConnectionResetError):  # it need not read all
+        process.stdin.write(data)
+        await process.stdin.drain()
+    process.stdin.close()
+
+
+async def _end(group: int, exiting: asyncio.Future[int]) -> None:
+    """Ask the whole group to end, and kill what has not after a grace."""
+    _kill(group, signal.SIGTERM)
+    await asyncio.wait({exiting}, timeout=KILL_GRACE_S)
+    _kill(group, signal.SIGKILL)
+
+
+def _kill(group: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
+def _since(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)
+
+
+def _why_not_started(plan: Plan, exc: Exception) -> str:
+    if isinstance(exc, FileNotFoundError) and plan.cwd and exc.filename == plan.cwd:
+        return f"working directory {plan.cwd} does not exist on the agent's machine; give another with --cwd"
+    if isinstance(exc, FileNotFoundError):
+        return f"program {plan.argv[0]!r} is not found on the agent's machine"
+    if isinstance(exc, OSError):
+        return f"{plan.argv[0]!r} can't be started: {exc.strerror}"
+    return f"{plan.argv[0]!r} can't be started: {exc}"

@@ -1,0 +1,32 @@
+"""What an agent process is told when it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestra.address import Address
+from orchestra.limits import DRAIN_S
+from orchestra.state import StateFolder
+
+from .plan import PromptBy, Runner
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """Attributes:
+    queues: the queues it serves beside its own address, as `queue/NAME`.
+    concurrency: how many tasks it runs at once.
+    command: the program that gets the prompts; for the runner `command`.
+    accept_from: the senders whose tasks it runs; empty is everyone the hub lets submit.
+    drain_s: after SIGTERM, how many seconds running tasks may take before they are given back.
+    """
+
+    address: Address
+    state: StateFolder
+    queues: tuple[str, ...] = ()
+    concurrency: int = 1
+    runner: Runner = Runner.COMMAND
+    command: tuple[str, ...] = ()
+    prompt_by: PromptBy = PromptBy.ARGUMENT
+    accept_from: frozenset[str] = frozenset()
+    drain_s: float = DRAIN_S

@@ -1,0 +1,265 @@
+"""The worker: takes tasks from the hub, runs them, and reports.
+
+No task is done by two agents at once: the hub gives a task to another agent when this one was silent for LEASE_S, so a
+worker that has not heard its hub for WORK_LEASE_S, which is less, stops what it runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from orchestra.aio import Client
+from orchestra.conversation import Assigned, Canceled, Welcomed
+from orchestra.errors import OrchestraError, PeerError, StaleLease
+from orchestra.job import Job, decode_job
+from orchestra.limits import WORK_LEASE_S
+from orchestra.task import TaskState
+
+from .output import Output
+from .plan import check_sender, make_plan
+from .process import Ending, run
+from .progress import Progress
+from .settings import AgentSettings
+from .warden import Warden
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Running:
+    """A task at work. `stop` is done to end it; `is_wanted` says whether the hub still wants its result."""
+
+    assigned: Assigned
+    stop: asyncio.Future[str]
+    is_canceled: bool = False
+    is_wanted: bool = True
+    is_given_back: bool = False
+
+
+class Worker:
+    """An agent at work. Make it with a client that offers no slots yet, and `run` it."""
+
+    def __init__(self, settings: AgentSettings, client: Client) -> None:
+        self._settings = settings
+        self._client = client
+        self._warden = Warden()
+        self._running: dict[int, _Running] = {}
+        self._works: set[asyncio.Task[None]] = set()
+        self._draining = asyncio.Event()
+        self._lapse: asyncio.TimerHandle | None = None
+        client.on_connected = self._connected
+        client.on_lost = self._lost
+        client.on_canceled = self._canceled
+
+    async def run(self, *, ready: Callable[[], None] = lambda: None) -> None:
+        """Work until `drain` is called or the hub ends the conversation for good.
+
+        Raises:
+            OrchestraError: why the hub ended it (replaced, key refused, …); running tasks were stopped.
+        """
+        over = asyncio.ensure_future(self._client.wait_over())
+        draining = asyncio.ensure_future(self._draining.wait())
+        self._client.offer(self._settings.concurrency)
+        logger.info(
+            "%s takes tasks for itself%s, %d at once",
+            self._client.address,
+            "".join(f" and {queue}" for queue in self._settings.queues),
+            self._settings.concurrency,
+            extra={"action": "agent_ready"},
+        )
+        ready()
+        try:
+            while not (over.done() or draining.done()):
+                coming = asyncio.ensure_future(self._client.next_assignment())
+                await asyncio.wait({coming, over, draining}, return_when=asyncio.FIRST_COMPLETED)
+                if coming.done():
+                    self._begin(coming.result())
+                else:
+                    coming.cancel()
+            if over.done():
+                raise over.result()
+            await self._finish_work()
+        finally:
+            over.cancel()
+            draining.cancel()
+            await self._stop_all("the agent stops")
+            if self._lapse is not None:
+                self._lapse.cancel()
+            self._warden.close()
+
+    def drain(self) -> None:
+        """Take no new task; let the running ones end within `drain_s`, then give them back. A second call hurries."""
+        if self._draining.is_set():
+            for running in self._running.values():
+                self._give_back(running)
+        self._draining.set()
+
+    async def _finish_work(self) -> None:
+        self._client.offer(0)
+        if self._works:
+            logger.info("draining: %d tasks are running", len(self._works), extra={"action": "draining"})
+            await asyncio.wait(self._works, timeout=self._settings.drain_s)
+        for running in self._running.values():
+            self._give_back(running)
+
+    async def _stop_all(self, why: str) -> None:
+        for running in self._running.values():
+            _stop(running, why)
+        if self._works:
+            await asyncio.wait(self._works)
+
+    def _begin(self, assigned: Assigned) -> None:
+        running = _Running(assigned, asyncio.get_running_loop().create_future())
+        earlier = self._running.get(assigned.seq)
+        if earlier is not None:  # an attempt the hub has given up, still ending here
+            earlier.is_wanted = False
+            _stop(earlier, "the hub began a new attempt")
+        self._running[assigned.seq] = running
+        work = asyncio.ensure_future(self._work(running))
+        self._works.add(work)
+        work.add_done_callback(self._works.discard)
+
+    async def _work(self, running: _Running) -> None:
+        assigned = running.assigned
+        output = Output(self._settings.state.outputs / f"task-{assigned.seq}-{assigned.attempt}.log")
+        try:
+            ending = await self._run(running, output)
+            await self._report(running, ending, output)
+        finally:
+            output.close()
+            if self._running.get(assigned.seq) is running:
+                del self._running[assigned.seq]
+
+    async def _run(self, running: _Running, output: Output) -> Ending:
+        assigned = running.assigned
+        started = time.monotonic()
+        try:
+            check_sender(assigned.sender, accepted=self._settings.accept_from)
+            job = decode_job(assigned.body)
+            plan = make_plan(
+                job,
+                runner=self._settings.runner,
+                command=self._settings.command,
+                prompt_by=self._settings.prompt_by,
+            )
+        except PeerError as error:
+            return Ending(None, round((time.monotonic() - started) * 1000), error.code, str(error))
+        logger.info("task %d from %s begins: %s", assigned.seq, assigned.sender, job.title[:100])
+        progress = Progress(lambda data: self._client.tell_progress(assigned, data))
+        try:
+            return await run(
+                plan,
+                output,
+                environment=self._environment(assigned, job),
+                timeout_s=job.timeout_s,
+                warden=self._warden,
+                stop=running.stop,
+                printed=progress.add,
+            )
+        finally:
+            progress.flush()
+
+    async def _report(self, running: _Running, ending: Ending, output: Output) -> None:
+        assigned = running.assigned
+        if running.is_given_back:
+            self._client.give_back(assigned, "the agent stops")
+            logger.info("task %d is given back", assigned.seq, extra={"action": "task_given_back"})
+            return
+        if not running.is_wanted:
+            self._client.give_back(assigned, "the agent stopped it")
+            logger.info("task %d is stopped: %s", assigned.seq, ending.text, extra={"action": "task_stopped"})
+            return
+        outcome = TaskState.COMPLETED
+        if ending.code:
+            outcome = TaskState.CANCELED if running.is_canceled else TaskState.FAILED
+        report: dict[str, Any] = {
+            "duration_ms": ending.duration_ms,
+            "output_bytes": output.bytes,
+            "is_cut": output.is_cut,
+        }
+        if ending.exit_code is not None:
+            report["exit_code"] = ending.exit_code
+        if ending.code:
+            report |= {"code": ending.code, "text": ending.text}
+        if output.file is not None:
+            report["output_file"] = str(output.file)
+        try:
+            await self._client.report(assigned, outcome, report, output.result())
+        except StaleLease:
+            logger.warning(
+                "task %d was given to another agent meanwhile; this result is not taken",
+                assigned.seq,
+                extra={"action": "result_refused"},
+            )
+        except OrchestraError as error:
+            logger.error("result of task %d is not told: %s", assigned.seq, error, extra={"action": "result_untold"})
+        else:
+            logger.info(
+                "task %d is %s after %.1f s%s",
+                assigned.seq,
+                outcome,
+                ending.duration_ms / 1000,
+                f": {ending.text}" if ending.text else "",
+                extra={"action": "task_done"},
+            )
+
+    def _environment(self, assigned: Assigned, job: Job) -> dict[str, str]:
+        return {
+            "ORCHESTRA_AGENT": str(self._settings.address),
+            "ORCHESTRA_STATE": str(self._settings.state.path),
+            "ORCHESTRA_TASK_ID": str(assigned.seq),
+            "ORCHESTRA_TASK_ATTEMPT": str(assigned.attempt),
+            "ORCHESTRA_TASK_FROM": assigned.sender,
+            "ORCHESTRA_TASK_CONTEXT": job.context,
+        }
+
+    # What the connection tells.
+
+    def _connected(self, welcomed: Welcomed) -> None:
+        if self._lapse is not None:
+            self._lapse.cancel()
+            self._lapse = None
+            logger.info("%s is connected again", welcomed.address, extra={"action": "connected"})
+        for seq in welcomed.lost:
+            running = self._running.get(seq)
+            if running is not None and not running.stop.done():
+                running.is_wanted = False
+                _stop(running, "the hub gave it to another agent")
+
+    def _lost(self, reason: OrchestraError) -> None:
+        logger.warning("hub lost: %s; trying again", reason, extra={"action": "hub_lost"})
+        if self._lapse is None:
+            self._lapse = asyncio.get_running_loop().call_later(self._client.lease_left_s(WORK_LEASE_S), self._lapsed)
+
+    def _lapsed(self) -> None:
+        for running in self._running.values():
+            if not running.stop.done():
+                logger.warning(
+                    "task %d is stopped: no hub for %.0f s, so another agent may have it by now",
+                    running.assigned.seq,
+                    WORK_LEASE_S,
+                    extra={"action": "lease_lapsed"},
+                )
+                running.is_wanted = False
+                _stop(running, "its lease lapsed")
+
+    def _canceled(self, canceled: Canceled) -> None:
+        running = self._running.get(canceled.seq)
+        if running is not None and running.assigned.lease == canceled.lease:
+            running.is_canceled = True
+            _stop(running, canceled.why)
+
+    def _give_back(self, running: _Running) -> None:
+        if not running.stop.done():
+            running.is_given_back = True
+            _stop(running, "the agent stops")
+
+
+def _stop(running: _Running, why: str) -> None:
+    if not running.stop.done():
+        running.stop.set_result(why)

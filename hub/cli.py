@@ -1,0 +1,85 @@
+"""`orchestra-hub`: the hub as a service."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+import click
+
+from orchestra.cli import logs, stdin
+from orchestra.cli.shared import SingleProgram, config_defaults, state_option
+from orchestra.state import StateFolder, default_folder
+from orchestra.version import VERSION
+
+from .settings import HOST_DEFAULT, PORT_DEFAULT, HubSettings
+from .store import Durability
+
+logger = logging.getLogger("orchestra.hub")
+
+
+@click.command(cls=SingleProgram, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(VERSION, prog_name="orchestra-hub")
+@state_option
+@click.option(
+    "--host",
+    envvar="ORCHESTRA_HOST",
+    default=HOST_DEFAULT,
+    show_default=True,
+    help="Address to listen on; one that other machines reach lets them in.  [env: ORCHESTRA_HOST]",
+)
+@click.option(
+    "--port",
+    envvar="ORCHESTRA_PORT",
+    type=click.IntRange(0, 65535),
+    default=PORT_DEFAULT,
+    show_default=True,
+    help="TCP port; 0 takes a free one.  [env: ORCHESTRA_PORT]",
+)
+@click.option(
+    "--durability",
+    envvar="ORCHESTRA_DURABILITY",
+    type=click.Choice(["full", "fast"]),
+    default="full",
+    show_default=True,
+    help="full survives a power cut, fast any crash of a process.  [env: ORCHESTRA_DURABILITY]",
+)
+@click.option(
+    "--log-level",
+    envvar="ORCHESTRA_LOG_LEVEL",
+    type=click.Choice(logs.LEVELS),
+    default="info",
+    show_default=True,
+    help="What is logged on standard error.  [env: ORCHESTRA_LOG_LEVEL]",
+)
+@click.option("--stop-with-stdin", is_flag=True, help="Stop when standard input is closed: ends with its parent.")
+def main(
+    state: Path | None, host: str, port: int, durability: Durability, log_level: str, stop_with_stdin: bool
+) -> None:
+    """Run the hub until SIGTERM or Ctrl-C.
+
+    It prints one line on standard output once peers can connect.
+    """
+    from .service import Hub, serve
+
+    logs.set_up(log_level)
+    settings = HubSettings(StateFolder(state or default_folder()), host=host, port=port, durability=durability)
+
+    def ready(hub: Hub) -> None:
+        if stop_with_stdin:
+            stdin.on_close(hub.stop)
+        click.echo(f"hub ready: {' '.join(hub.endpoints)}")
+        logger.info("hub %s serves %s", VERSION, ", ".join(hub.endpoints), extra={"action": "hub_ready"})
+
+    asyncio.run(serve(settings, ready=ready))
+    logger.info("hub stopped", extra={"action": "hub_stopped"})
+
+
+def run() -> None:
+    """Enter the program, with the defaults of the configuration file."""
+    main(default_map=config_defaults("hub"))
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,194 @@
+"""The client for ordinary code: `with orchestra.connect() as client: …`.
+
+The asyncio client runs in a thread of its own, so that the connection stays alive while the program thinks; every
+method here waits for the method of the same name there. Safe to use from several threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from . import aio
+from .aio import TaskResult
+from .conversation import Changed, Message, Progressed
+from .job import TIMEOUT_S_DEFAULT
+from .keys import KeyPair
+from .limits import CREDIT_DEFAULT
+
+T = TypeVar("T")
+
+
+class _Loop:
+    """An event loop in a daemon thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="orchestra-client", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work` in the loop and wait for it; Ctrl-C in the waiting thread cancels it."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class _Reading(Generic[T]):
+    """An asynchronous stream, read by waiting."""
+
+    def __init__(self, loop: _Loop, stream: AsyncIterator[T]) -> None:
+        self._loop = loop
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[T]:
+        try:
+            while True:
+                try:
+                    yield self._loop.run(_next(self._stream))
+                except StopAsyncIteration:
+                    return
+        finally:
+            self._loop.run(_close(self._stream))
+
+
+async def _next(stream: AsyncIterator[T]) -> T:
+    return await anext(stream)
+
+
+async def _close(stream: AsyncIterator[T]) -> None:
+    closing = getattr(stream, "aclose", None)
+    if closing is not None:
+        await closing()
+
+
+class SubmittedTask:
+    """A task this client submitted or follows. `seq` is its number at the hub."""
+
+    def __init__(self, loop: _Loop, task: aio.SubmittedTask) -> None:
+        self.seq = task.seq
+        self._loop = loop
+        self._task = task
+
+    def result(self) -> TaskResult:
+        """Wait until the task is over."""
+        return self._loop.run(self._task.result())
+
+    def follow(self) -> Iterator[Progressed | Changed]:
+        """Give output and changes of state as they happen, until the task is over."""
+        return iter(_Reading(self._loop, self._task.follow()))
+
+    def cancel(self) -> None:
+        """Ask for its end; `result` tells when it came."""
+        self._loop.run(self._task.cancel())
+
+
+class Client:
+    """A connection to the hub that mends itself. Make it with `orchestra.connect`."""
+
+    def __init__(self, loop: _Loop, client: aio.Client) -> None:
+        self._loop = loop
+        self._client = client
+
+    @property
+    def address(self) -> str:
+        return self._client.address
+
+    def close(self) -> None:
+        """Say goodbye; safe to call more than once."""
+        if not self._client.is_closed:
+            self._loop.run(self._client.close())
+            self._loop.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def send(self, to: str, body: str | bytes, *, priority: str | None = None) -> int:
+        """Send a message; return its seq once the hub has it on disk."""
+        return self._loop.run(self._client.send(to, body, priority=priority))
+
+    def send_all(self, to: str, bodies: Iterable[str | bytes]) -> list[int]:
+        """Send many messages to one address, in their order and in batches; return their seqs."""
+        return self._loop.run(self._client.send_all(to, bodies))
+
+    def submit(
+        self,
+        to: str = "queue/default",
+        *,
+        prompt: str = "",
+        argv: Sequence[str] = (),
+        cwd: str | Path = "",
+        timeout_s: float = TIMEOUT_S_DEFAULT,
+        context: str = "",
+        priority: str | None = None,
+    ) -> SubmittedTask:
+        """Submit a task and follow it; returns once the hub has it on disk."""
+        submitting = self._client.submit(
+            to, prompt=prompt, argv=argv, cwd=cwd, timeout_s=timeout_s, context=context, priority=priority
+        )
+        return SubmittedTask(self._loop, self._loop.run(submitting))
+
+    def follow(self, seq: int) -> SubmittedTask:
+        """Follow a task that was submitted earlier."""
+        return SubmittedTask(self._loop, self._loop.run(self._client.follow(seq)))
+
+    def request(self, to: str, body: str | bytes, *, timeout_s: float = 5.0) -> bytes:
+        """Ask another peer and wait for its answer; Offline at once if it is not there."""
+        return self._loop.run(self._client.request(to, body, timeout_s=timeout_s))
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """Ask the hub itself; `docs/protocol.md` lists the methods."""
+        return self._loop.run(self._client.call(method, **params))
+
+    def messages(self, *, credit: int = CREDIT_DEFAULT) -> Iterator[Message]:
+        """Give the messages to this peer as they are pushed; asking for the next acknowledges the one before."""
+        return iter(_Reading(self._loop, self._client.messages(credit=credit)))
+
+    def subscribe(self, channel: str, *, after: int | None = None) -> Iterator[Message]:
+        """Give the entries of `channel` after seq `after`; None is from now on, 0 from the start."""
+        return iter(_Reading(self._loop, self._client.subscribe(channel, after=after)))
+
+    def inbox(self, *, count: int = 100, after: int = 0) -> list[Message]:
+        """Return the unread messages to this peer without consuming them."""
+        return self._loop.run(self._client.inbox(count=count, after=after))
+
+    def mark_read(self, seqs: Iterable[int]) -> None:
+        """Say that messages were read; they leave the inbox."""
+        self._loop.run(self._client.mark_read(seqs))
+
+
+def connect(
+    *,
+    state: str | Path | None = None,
+    address: str | None = None,
+    key: KeyPair | None = None,
+    patience_s: float | None = 0.0,
+) -> Client:
+    """Connect to the hub of a state folder; the arguments and errors are those of `orchestra.aio.connect`."""
+
+    async def opening() -> aio.Client:
+        return await aio.connect(state=state, address=address, key=key, patience_s=patience_s)
+
+    loop = _Loop()
+    try:
+        return Client(loop, loop.run(opening()))
+    except BaseException:
+        loop.close()
+        raise

@@ -1,0 +1,55 @@
+"""`orchestra`: the command line for people.
+
+Commands are named here as strings and loaded when they are used, so that `orchestra --help` stays quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Final
+
+import click
+
+from orchestra.version import VERSION
+
+from .shared import Program, config_defaults
+
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "up": ("up:up", "Start a hub and two agents here, until Ctrl-C."),
+    "status": ("status:status", "Show the hub: what runs, what waits, how much is stored."),
+    "peers": ("peers:peers", "Show who is known, who is connected and what they do."),
+    "send": ("mail:send", "Send a message to a peer, a channel or everyone."),
+    "inbox": ("mail:inbox", "Show the unread messages to you; they stay unread."),
+    "read": ("mail:read", "Show messages in full and mark them as read."),
+    "task": ("task:task", "Submit tasks to agents and follow them."),
+}
+
+
+class _Lazy(Program):
+    """A group that imports a command when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[name][0].split(":")
+        command = getattr(import_module(f".{module}", __name__), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(VERSION, prog_name="orchestra")
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Messages and tasks for your AI agents: stored, pushed, and always accounted for.
+
+    Start with `orchestra up`, then, in another terminal: `orchestra task submit --wait -- git log --oneline -3`
+    """
+    ctx.default_map = config_defaults()

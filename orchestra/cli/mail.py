@@ -1,0 +1,115 @@
+"""`orchestra send`, `orchestra inbox` and `orchestra read`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestra.limits import BODY_BYTES_MAX
+from orchestra.task import Priority
+
+from .shared import FAILED, ago, clean, client_options, fail, print_json, say, table, with_client
+
+if TYPE_CHECKING:
+    from orchestra.aio import Client
+    from orchestra.conversation import Message
+
+
+@click.command()
+@click.argument("to", metavar="TO")
+@click.argument("text", required=False)
+@click.option("--priority", type=click.Choice([each.value for each in Priority]), default=None)
+@client_options
+def send(
+    to: str, text: str | None, priority: str | None, state: Path | None, address: str | None, as_json: bool
+) -> None:
+    """Send TEXT to TO: agent/NAME, matrix/NAME, operator/NAME, channel/NAME, or * for every matrix.
+
+    Without TEXT (or with -) it is read from standard input. When this returns, the message is on the hub's disk; a
+    recipient who is away gets it on return.
+    """
+    if text is None and sys.stdin.isatty():
+        raise click.UsageError("write the text as the second argument, or pipe it in")
+    body = sys.stdin.buffer.read(BODY_BYTES_MAX + 1) if text in (None, "-") else (text or "").encode()
+
+    async def sending(client: Client) -> int:
+        return await client.send(to, body, priority=priority)
+
+    seq = with_client(state, address, sending)
+    if as_json:
+        print_json({"seq": seq, "to": to})
+    else:
+        click.echo(f"message {seq} to {to} is stored")
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many at most.")
+@client_options
+@click.pass_context
+def inbox(ctx: click.Context, limit: int, state: Path | None, address: str | None, as_json: bool) -> None:
+    """Show the unread messages to you; they stay unread until `orchestra read`."""
+    messages = with_client(state, address, lambda client: client.inbox(count=limit))
+    if as_json:
+        print_json([_facts(message) for message in messages])
+    elif messages:
+        now_ms = time.time_ns() // 1_000_000
+        rows = [
+            [str(message.seq), message.sender, ago(message.time_ms, now_ms=now_ms), _preview(message.text)]
+            for message in messages
+        ]
+        table(["ID", "FROM", "SENT", "TEXT"], rows)
+    else:
+        say("no unread messages")
+        ctx.exit(FAILED)
+
+
+@click.command()
+@click.argument("seqs", metavar="ID...", nargs=-1, type=click.IntRange(1))
+@click.option("--all", "is_all", is_flag=True, help="All unread messages.")
+@client_options
+def read(seqs: tuple[int, ...], is_all: bool, state: Path | None, address: str | None, as_json: bool) -> None:
+    """Show messages in full and mark them as read."""
+    if not seqs and not is_all:
+        raise click.UsageError("name the messages (`orchestra inbox` lists them), or say --all")
+
+    async def reading(client: Client) -> list[Message]:
+        if is_all:
+            found = await client.inbox(count=1000)
+        else:
+            listed = [await client.inbox(after=seq - 1, count=1) for seq in sorted(set(seqs))]
+            found = [
+                each[0] for each, seq in zip(listed, sorted(set(seqs)), strict=True) if each and each[0].seq == seq
+            ]
+        if found:
+            await client.mark_read(message.seq for message in found)
+        return found
+
+    messages = with_client(state, address, reading)
+    if as_json:
+        print_json([_facts(message) for message in messages])
+    for message in [] if as_json else messages:
+        sent = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(message.time_ms / 1000))
+        click.echo(click.style(f"{message.seq}  from {message.sender}  {sent}", bold=True))
+        click.echo(clean(message.text) + "\n")
+    missing = set(seqs) - {message.seq for message in messages}
+    if missing:
+        fail(f"no unread message {', '.join(map(str, sorted(missing)))} to you; see: orchestra inbox", FAILED)
+
+
+def _facts(message: Message) -> dict[str, object]:
+    return {
+        "seq": message.seq,
+        "from": message.sender,
+        "to": message.to,
+        "sent_ms": message.time_ms,
+        "text": message.text,
+    }
+
+
+def _preview(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 100 else line[:97] + "..."

@@ -1,0 +1,205 @@
+"""What all three programs share: the state folder, errors as sentences and exit codes, JSON for machines."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import tomllib
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TypeVar
+
+import click
+import platformdirs
+
+from orchestra.errors import (
+    BadAddress,
+    BadOption,
+    HubUnreachable,
+    KeyFault,
+    KeyRefused,
+    NotAllowed,
+    NotCancelable,
+    OrchestraError,
+    PortInUse,
+    Replaced,
+    StateFault,
+    TooLarge,
+    WrongName,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from orchestra.aio import Client
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DONE: Final = 0
+FAILED: Final = 1  # nothing found, or the task failed
+USAGE: Final = 2
+NOT_ALLOWED: Final = 3
+UNREACHABLE: Final = 4
+CONFLICT: Final = 5
+TRY_AGAIN: Final = 75  # EX_TEMPFAIL of sysexits.h
+INTERRUPTED: Final = 130
+
+_EXIT_CODES: Final[tuple[tuple[tuple[type[OrchestraError], ...], int], ...]] = (
+    ((KeyRefused, NotAllowed, WrongName, KeyFault), NOT_ALLOWED),
+    ((HubUnreachable,), UNREACHABLE),
+    ((Replaced, NotCancelable, PortInUse, StateFault), CONFLICT),
+    ((BadAddress, BadOption, TooLarge), USAGE),
+)
+
+
+def exit_code_of(error: OrchestraError) -> int:
+    for kinds, code in _EXIT_CODES:
+        if isinstance(error, kinds):
+            return code
+    return TRY_AGAIN if error.is_temporary else FAILED
+
+
+class Program(click.Group):
+    """A group whose errors are one sentence on standard error and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        return _guarded(lambda: super(Program, self).invoke(ctx))
+
+
+class SingleProgram(click.Command):
+    """Like `Program`, for a program without sub-commands."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        return _guarded(lambda: super(SingleProgram, self).invoke(ctx))
+
+
+def _guarded(run: Callable[[], T]) -> T:
+    try:
+        return run()
+    except OrchestraError as error:
+        fail(str(error), exit_code_of(error))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def fail(text: str, code: int) -> NoReturn:
+    """End the program with one sentence."""
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {text}", err=True)
+    sys.exit(code)
+
+
+def say(text: str) -> None:
+    """Talk to the person: on standard error, so that standard output holds data only."""
+    click.echo(text, err=True)
+
+
+def state_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--state",
+        type=click.Path(path_type=Path, file_okay=False),
+        envvar="ORCHESTRA_STATE",
+        default=None,
+        show_default="the user's state folder",
+        help="Folder of the hub's database, the keys and the local socket.  [env: ORCHESTRA_STATE]",
+    )(command)
+
+
+def client_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--state`, `--as` and `--json`."""
+    command = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")(command)
+    command = click.option(
+        "--as",
+        "address",
+        envvar="ORCHESTRA_ADDRESS",
+        default=None,
+        show_default="your operator address",
+        help="Peer to act as; its key must be in the state folder.  [env: ORCHESTRA_ADDRESS]",
+    )(command)
+    return state_option(command)
+
+
+def with_client(state: Path | None, address: str | None, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+    """Connect, run `work`, and disconnect."""
+    from orchestra import aio
+
+    async def session() -> T:
+        async with aio.connect(state=state, address=address) as client:
+            return await work(client)
+
+    return asyncio.run(session())
+
+
+def print_json(data: Any) -> None:
+    """Print one JSON document: `{"schema_version": 1, "data": …}`; bytes become text."""
+    click.echo(json.dumps({"schema_version": 1, "data": data}, default=_jsonable, ensure_ascii=False, indent=2))
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    raise TypeError(f"{type(value).__name__} can't be shown as JSON")
+
+
+def console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=not (sys.stderr if stderr else sys.stdout).isatty())
+
+
+def table(columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table: drawn on a terminal, tab-separated with a header line where it is piped."""
+    if not sys.stdout.isatty():
+        for row in (columns, *rows):
+            click.echo("\t".join(" ".join(cell.split()) for cell in row))
+        return
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for column in columns:
+        drawn.add_column(column, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(clean(cell)) for cell in row))
+    console().print(drawn)
+
+
+def clean(text: str) -> str:
+    """Return text of others without the control characters that could drive a terminal."""
+    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def ago(ms: int, *, now_ms: int) -> str:
+    """Return how long ago `ms` was, in the largest fitting unit."""
+    seconds = max(0, now_ms - ms) / 1000
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
+def config_path() -> Path:
+    return Path(
+        os.environ.get("ORCHESTRA_CONFIG")
+        or platformdirs.user_config_path("agent-orchestra", appauthor=False) / "config.toml"
+    )
+
+
+def config_defaults(section: str = "") -> dict[str, Any]:
+    """Return the defaults that the configuration file sets: its tables are named like the commands.
+
+    Raises:
+        StateFault: if the file is there and can't be read.
+    """
+    path = config_path()
+    try:
+        found: Mapping[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as exc:
+        raise StateFault(f"configuration file {path} can't be read: {exc}") from exc
+    chosen = found.get(section, {}) if section else found
+    return dict(chosen) if isinstance(chosen, Mapping) else {}

@@ -1,0 +1,338 @@
+"""`orchestra task`: submit, list, show, watch, cancel."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestra.task import Priority, TaskState
+
+from .shared import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    ago,
+    clean,
+    client_options,
+    console,
+    print_json,
+    say,
+    table,
+    with_client,
+)
+
+if TYPE_CHECKING:
+    from orchestra.aio import Client, SubmittedTask, TaskResult
+
+_IS_COMMAND = "orchestra.is_command"
+_COLOURS = {
+    "completed": "green",
+    "working": "cyan",
+    "queued": "yellow",
+    "failed": "red",
+    "dead": "red",
+    "canceled": "magenta",
+}
+
+
+@click.group()
+def task() -> None:
+    """Submit tasks to agents and follow them."""
+
+
+class _Submit(click.Command):
+    """Tells a COMMAND from a PROMPT by the `--` before it, which click itself forgets."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_IS_COMMAND] = "--" in args
+        return super().parse_args(ctx, args)
+
+
+@task.command(cls=_Submit)
+@click.argument("words", metavar="PROMPT | -- COMMAND...", nargs=-1, type=click.UNPROCESSED)
+@click.option(
+    "--to",
+    default="queue/default",
+    show_default=True,
+    envvar="ORCHESTRA_TO",
+    help="agent/NAME or queue/NAME.  [env: ORCHESTRA_TO]",
+)
+@click.option("--wait", is_flag=True, help="Show the output as it comes, and end with the task.")
+@click.option(
+    "--timeout", "timeout_s", type=float, default=3600.0, show_default=True, help="Seconds an attempt may take."
+)
+@click.option(
+    "--cwd", default=None, show_default="here for a COMMAND, the agent's for a PROMPT", help="Working directory."
+)
+@click.option("--context", default="", help="What the program finds in ORCHESTRA_TASK_CONTEXT.")
+@click.option("--priority", type=click.Choice([each.value for each in Priority]), default=None)
+@client_options
+@click.pass_context
+def submit(
+    ctx: click.Context,
+    words: tuple[str, ...],
+    to: str,
+    wait: bool,
+    timeout_s: float,
+    cwd: str | None,
+    context: str,
+    priority: str | None,
+    state: Path | None,
+    address: str | None,
+    as_json: bool,
+) -> None:
+    """Give an agent a PROMPT (one text) or, after --, a COMMAND to run.
+
+    \b
+    orchestra task submit "Review the open pull requests" --to agent/reviewer
+    orchestra task submit --wait -- git log --oneline -3
+    """
+    is_command = bool(ctx.meta[_IS_COMMAND])
+    if not words:
+        raise click.UsageError('give a prompt ("Review …") or, after --, a command to run')
+    if not is_command and len(words) > 1:
+        raise click.UsageError(f"a prompt is one text; quote it, or write a command after --: -- {' '.join(words)}")
+
+    async def submitting(client: Client) -> int:
+        submitted = await client.submit(
+            to,
+            prompt="" if is_command else words[0],
+            argv=words if is_command else (),
+            cwd=cwd if cwd is not None else str(Path.cwd()) if is_command else "",
+            timeout_s=timeout_s,
+            context=context,
+            priority=priority,
+        )
+        if wait:
+            return await _see_through(submitted, to, as_json)
+        if as_json:
+            print_json({"seq": submitted.seq, "to": to})
+        else:
+            click.echo(f"task {submitted.seq} to {to} is stored; follow it with: orchestra task watch {submitted.seq}")
+            await _warn_if_nobody_serves(client, to)
+        return DONE
+
+    ctx.exit(with_client(state, address, submitting))
+
+
+@task.command("list")
+@click.option("--only", type=click.Choice([each.value for each in TaskState]), default=None, help="Only these.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many at most.")
+@client_options
+@click.pass_context
+def list_(
+    ctx: click.Context, only: str | None, limit: int, state: Path | None, address: str | None, as_json: bool
+) -> None:
+    """Show the newest tasks first."""
+
+    async def listing(client: Client) -> list[dict[str, Any]]:
+        found = (await client.call("task.list", count=limit, **({"state": only} if only else {})))["tasks"]
+        return [_with_job(each) for each in found]
+
+    found = with_client(state, address, listing)
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        say("no tasks")
+        ctx.exit(FAILED)
+    now_ms = time.time_ns() // 1_000_000
+    rows = [
+        [
+            str(each["seq"]),
+            each["state"],
+            each["to"],
+            each["agent"],
+            ago(each["sent_ms"], now_ms=now_ms),
+            each["title"][:80],
+        ]
+        for each in found
+    ]
+    table(["ID", "STATE", "TO", "AGENT", "SENT", "WHAT"], rows)
+
+
+@task.command()
+@click.argument("seq", metavar="ID", type=click.IntRange(1))
+@client_options
+@click.pass_context
+def show(ctx: click.Context, seq: int, state: Path | None, address: str | None, as_json: bool) -> None:
+    """Show one task with its output."""
+
+    async def showing(client: Client) -> dict[str, Any]:
+        return _with_job(await client.call("task.get", seq=seq))
+
+    found = with_client(state, address, showing)
+    if as_json:
+        print_json(found)
+        return
+    report = found["report"]
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found["sent_ms"] / 1000))
+    lines = [
+        ("task", f"{found['seq']}  {clean(found['title'])}"),
+        ("state", click.style(found["state"], fg=_COLOURS.get(found["state"]), bold=True) + _why(report)),
+        ("from", f"{found['from']}  at {when}"),
+        ("to", found["to"]),
+        ("agent", f"{found['agent'] or '-'}  attempt {found['attempt']}"),
+    ]
+    if "exit_code" in report:
+        lines.append(("exit code", str(report["exit_code"])))
+    if "duration_ms" in report:
+        lines.append(("took", f"{report['duration_ms'] / 1000:.2f} s"))
+    if report.get("output_file"):
+        lines.append(("whole output", f"{report['output_file']} on the agent's machine"))
+    for name, value in lines:
+        click.echo(f"{name:<13}{value}")
+    if found["output"]:
+        click.echo()
+        _print_output(found["output"])
+
+
+@task.command()
+@click.argument("seq", metavar="ID", type=click.IntRange(1))
+@client_options
+@click.pass_context
+def watch(ctx: click.Context, seq: int, state: Path | None, address: str | None, as_json: bool) -> None:
+    """Follow a task to its end; ends as the task does."""
+
+    async def watching(client: Client) -> int:
+        return await _see_through(await client.follow(seq), "", as_json)
+
+    ctx.exit(with_client(state, address, watching))
+
+
+@task.command()
+@click.argument("seq", metavar="ID", type=click.IntRange(1))
+@client_options
+def cancel(seq: int, state: Path | None, address: str | None, as_json: bool) -> None:
+    """End a task: a waiting one at once, a running one by stopping its processes."""
+    found = with_client(state, address, lambda client: client.call("task.cancel", seq=seq))
+    if as_json:
+        print_json(found)
+    elif found["state"] == TaskState.CANCELED:
+        click.echo(f"task {seq} is canceled")
+    else:
+        click.echo(f"task {seq} is being stopped; its end shows in: orchestra task show {seq}")
+
+
+async def _see_through(submitted: SubmittedTask, to: str, as_json: bool) -> int:
+    """Show a task until it is over; return the exit code."""
+    is_live = sys.stdout.isatty() and not as_json
+    shown = 0
+    try:
+        with _Waiting(submitted.seq, to, is_shown=is_live) as waiting:
+            if not as_json:
+                shown = await _stream(submitted, waiting, is_live)
+            result = await submitted.result()
+    except asyncio.CancelledError:
+        say(f"\ntask {submitted.seq} goes on; stop it with: orchestra task cancel {submitted.seq}")
+        sys.exit(INTERRUPTED)
+    if as_json:
+        print_json(_result_facts(result))
+    else:
+        if shown != result.report.get("output_bytes", 0):
+            _print_output(result.output)
+        _print_ending(result)
+    return DONE if result.is_ok else FAILED
+
+
+async def _stream(submitted: SubmittedTask, waiting: _Waiting, is_live: bool) -> int:
+    """Show what the task prints as it comes; return how many bytes of the last attempt were shown."""
+    from orchestra.conversation import Progressed
+
+    shown, attempt = 0, 0
+    async for news in submitted.follow():
+        if not isinstance(news, Progressed):
+            waiting.tell(news.facts)
+        elif is_live:
+            waiting.stop()
+            if news.attempt != attempt:
+                shown, attempt = 0, news.attempt
+            shown += len(news.data)
+            sys.stdout.buffer.write(news.data)
+            sys.stdout.buffer.flush()
+    return shown
+
+
+class _Waiting(contextlib.AbstractContextManager["_Waiting"]):
+    """A spinner on standard error until the first output comes."""
+
+    def __init__(self, seq: int, to: str, *, is_shown: bool) -> None:
+        self._seq = seq
+        self._status = (
+            console(stderr=True).status(f"task {seq} waits for {to or 'an agent'}")
+            if is_shown and sys.stderr.isatty()
+            else None
+        )
+
+    def __enter__(self) -> _Waiting:
+        if self._status is not None:
+            self._status.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def tell(self, facts: dict[str, Any]) -> None:
+        if self._status is not None:
+            agent = f" at {facts['agent']}" if facts.get("agent") else ""
+            self._status.update(f"task {self._seq} is {facts['state']}{agent}")
+
+    def stop(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+
+async def _warn_if_nobody_serves(client: Client, to: str) -> None:
+    sessions = [
+        (peer["address"], session) for peer in (await client.call("peers"))["peers"] for session in peer["sessions"]
+    ]
+    if not any(to == address or to in session["queues"] for address, session in sessions):
+        say(f"no agent serves {to} now; the task waits until one does")
+
+
+def _print_output(output: bytes) -> None:
+    sys.stdout.flush()
+    sys.stdout.buffer.write(output)
+    if output and not output.endswith(b"\n") and sys.stdout.isatty():
+        sys.stdout.buffer.write(b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _print_ending(result: TaskResult) -> None:
+    took = f" after {result.report['duration_ms'] / 1000:.1f} s" if "duration_ms" in result.report else ""
+    state = click.style(result.state.value, fg=_COLOURS.get(result.state.value), bold=True)
+    say(f"task {result.seq} {state}{took}{_why(result.report)}")
+
+
+def _why(report: dict[str, Any]) -> str:
+    return f": {clean(str(report['text']))}" if report.get("text") else ""
+
+
+def _result_facts(result: TaskResult) -> dict[str, Any]:
+    return {
+        "seq": result.seq,
+        "state": result.state.value,
+        "attempt": result.attempt,
+        "report": result.report,
+        "output": result.text,
+    }
+
+
+def _with_job(facts: dict[str, Any]) -> dict[str, Any]:
+    """Replace the packed body of a task by what it asks for."""
+    from orchestra.errors import BadOption
+    from orchestra.job import decode_job
+
+    body = facts.pop("body")
+    try:
+        job = decode_job(body)
+    except BadOption:
+        return {**facts, "title": "(not a job of this library)"}
+    return {**facts, "title": job.title, "prompt": job.prompt, "argv": list(job.argv), "cwd": job.cwd}

@@ -1,0 +1,154 @@
+"""`orchestra up`: a hub and two agents on this machine, with one command."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Final
+
+import click
+
+from orchestra.address import Address, Kind
+from orchestra.state import StateFolder, default_folder, this_operator
+
+from .shared import FAILED, fail, say, state_option
+
+_AGENTS: Final = ("exec-1", "exec-2")
+_QUEUE: Final = "default"
+_START_S: Final = 30.0
+_STOP_S: Final = 45.0  # longer than an agent drains
+
+
+@click.command()
+@state_option
+@click.option("--host", envvar="ORCHESTRA_HOST", default=None, help="As of orchestra-hub.  [env: ORCHESTRA_HOST]")
+@click.option("--port", envvar="ORCHESTRA_PORT", default=None, help="As of orchestra-hub.  [env: ORCHESTRA_PORT]")
+@click.option(
+    "--durability",
+    envvar="ORCHESTRA_DURABILITY",
+    type=click.Choice(["full", "fast"]),
+    default=None,
+    help="As of orchestra-hub.  [env: ORCHESTRA_DURABILITY]",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Show what the hub and the agents log.")
+def up(state: Path | None, host: str | None, port: str | None, durability: str | None, verbose: bool) -> None:
+    """Start a hub and two agents here, until Ctrl-C.
+
+    The agents run the commands that you submit, in your name: they take tasks from your key alone.
+    """
+    folder = StateFolder((state or default_folder()).absolute())
+    common = ["--state", str(folder.path), "--stop-with-stdin", "--log-level", "info" if verbose else "warning"]
+    chosen = {"--host": host, "--port": port, "--durability": durability}
+    hub_options = [word for name, value in chosen.items() if value is not None for word in (name, value)]
+    operator = this_operator()
+    with ExitStack() as stack:
+        # SIGTERM ends it as Ctrl-C does: through the stack, which stops what was started.
+        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.default_int_handler))
+        hub = stack.enter_context(_Child("the hub", "orchestra.hub.cli", [*common, *hub_options]))
+        endpoints = hub.wait_ready().removeprefix("hub ready: ").split()
+        agents = [
+            stack.enter_context(
+                _Child(
+                    f"agent/{name}",
+                    "orchestra.agents.cli",
+                    [name, "--queue", _QUEUE, "--runner", "exec", "--accept-from", str(operator), *common],
+                )
+            )
+            for name in _AGENTS
+        ]
+        for agent in agents:
+            agent.wait_ready()
+        _print_summary(folder, endpoints, operator)
+        try:
+            ended = _wait_for_an_end([hub, *agents])
+        except KeyboardInterrupt:
+            say("\nstopping; running tasks may finish")
+            return
+        say(f"{ended.name} ended by itself (exit code {ended.exit_code}); stopping the rest")
+        sys.exit(FAILED)
+
+
+class _Child(ExitStack):
+    """A program of ours that ends with us: its standard input is a pipe that we hold."""
+
+    def __init__(self, name: str, module: str, options: Sequence[str]) -> None:
+        super().__init__()
+        self.name = name
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for us; we tell the children in order
+            text=True,
+        )
+        self.callback(self._stop)
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._process.poll()
+
+    @property
+    def descriptor(self) -> int:
+        """Readable once the child has ended."""
+        assert self._process.stdout is not None
+        return self._process.stdout.fileno()
+
+    def wait_ready(self) -> str:
+        """Return the line the child prints when it is ready; if it ends instead, end as it did."""
+        assert self._process.stdout is not None
+        readable, _, _ = select.select([self._process.stdout], [], [], _START_S)
+        line = self._process.stdout.readline().strip() if readable else ""
+        if not line:
+            if readable:
+                sys.exit(self._process.wait())  # it has said why
+            fail(f"{self.name} is not ready after {_START_S:.0f} s; see what it logs with -v", FAILED)
+        return line
+
+    def _stop(self) -> None:
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+        try:
+            process.wait(_STOP_S)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            process.kill()
+            process.wait()
+        process.stdout.close()
+
+
+def _wait_for_an_end(children: Sequence[_Child]) -> _Child:
+    by_descriptor = {child.descriptor: child for child in children}
+    readable, _, _ = select.select(list(by_descriptor), [], [])
+    child = by_descriptor[readable[0]]
+    os.read(child.descriptor, 1)
+    child._process.wait()
+    return child
+
+
+def _print_summary(folder: StateFolder, endpoints: Sequence[str], operator: Address) -> None:
+    name = click.style
+    agents = " and ".join(str(Address(Kind.AGENT, each)) for each in _AGENTS)
+    is_found = folder.path == Path(os.environ.get("ORCHESTRA_STATE") or default_folder()).absolute()
+    with_state = "" if is_found else f" --state {folder.path}"
+    click.echo(f"""
+{name("The orchestra is up.", bold=True)}
+
+  {name("hub", fg="cyan")}     {endpoints[-1]}  (encrypted; on this machine also {endpoints[0].split(":")[0]})
+  {name("agents", fg="cyan")}  {agents} serve queue/{_QUEUE}; they run commands from {operator} alone
+  {name("state", fg="cyan")}   {folder.path}
+
+Now, in another terminal:
+
+  orchestra task submit --wait{with_state} -- git log --oneline -3
+  orchestra status{with_state}
+  orchestra send {operator} "hello"{with_state}
+
+Ctrl-C stops everything.""")
