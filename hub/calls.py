@@ -18,7 +18,7 @@ from orchestra.wire import REPLY
 
 from . import grants
 from .roster import Session
-from .turn import Fetch, Query, Turn
+from .turn import Query, Turn
 
 if TYPE_CHECKING:
     from .decider import Decider
@@ -83,12 +83,12 @@ def _check(method: Method, params: Params) -> None:
 
 def _status(asked: Asked) -> None:
     decider = asked.decider
-    peers = decider.roster.peers.values()
+    peers = decider.state.roster.peers.values()
     asked.query(
         "status",
         **decider.facts,
         now_ms=asked.turn.now_ms,
-        sessions=len(decider.roster.sessions),
+        sessions=len(decider.state.roster.sessions),
         peers={
             kind: {
                 "known": sum(1 for peer in peers if peer.address.kind == kind),
@@ -97,11 +97,11 @@ def _status(asked: Asked) -> None:
             for kind in ("agent", "matrix", "operator")
         },
         tasks={
-            "working": sum(1 for task in decider.board.tasks.values() if task.state is TaskState.WORKING),
-            "waiting": decider.board.lines(),
+            "working": sum(1 for task in decider.tasks.board.tasks.values() if task.state is TaskState.WORKING),
+            "waiting": decider.tasks.board.lines(),
         },
         mailboxes={peer.text: peer.mailbox.count for peer in peers if peer.mailbox.count},
-        counts=dict(decider.counts),
+        counts=dict(decider.state.counts),
     )
 
 
@@ -125,7 +125,7 @@ def _peers(asked: Asked) -> Params:
                     for session in peer.sessions
                 ],
             }
-            for peer in sorted(asked.decider.roster.peers.values(), key=lambda peer: peer.text)[:LIST_ROWS_MAX]
+            for peer in sorted(asked.decider.state.roster.peers.values(), key=lambda peer: peer.text)[:LIST_ROWS_MAX]
         ]
     }
 
@@ -135,7 +135,7 @@ def _keys_accept(asked: Asked) -> Params:
     address, public = parse_peer(asked.params["address"]), asked.params["public_key"]
     if not is_public_key(public):
         raise BadOption("public_key must be a CurveZMQ public key: 40 characters of Z85")
-    asked.decider.add_peer(address, public, asked.turn)
+    asked.decider.state.add_peer(address, public, now_ms=asked.turn.now_ms)
     return {"address": str(address), "fingerprint": fingerprint(public)}
 
 
@@ -145,16 +145,7 @@ def _inbox(asked: Asked) -> None:
 
 
 def _inbox_read(asked: Asked) -> Params:
-    peer, writes = asked.session.peer, asked.decider.writes
-    for seq in _seqs(asked.params):
-        letter = peer.mailbox.settle(seq)
-        if letter is not None:
-            for session in peer.sessions:
-                session.letters.pop(seq, None)
-            writes.settled.append((peer.id, letter.rank, seq))
-        else:
-            writes.settled.extend((peer.id, rank, seq) for rank in range(4))
-    asked.turn.fetches.append(Fetch("count", peer.id, (0, 0), 1))
+    asked.decider.post.read(asked.session.peer, _seqs(asked.params), asked.turn)
     return {"read": len(asked.params["seqs"])}
 
 
@@ -178,29 +169,31 @@ def _task_list(asked: Asked) -> None:
 def _task_watch(asked: Asked) -> None:
     seqs = _seqs(asked.params)
     for seq in seqs:
-        task = asked.decider.board.tasks.get(seq)
+        task = asked.decider.tasks.board.tasks.get(seq)
         if task is not None:
             grants.check_see_task(asked.session.peer.address, sender=task.sender, holder=task.holder_text)
-            asked.decider.watch(asked.session, task)
+            asked.decider.tasks.watch(asked.session, task)
     asked.query("outcomes", seqs=seqs, peer=str(asked.session.peer.address))
 
 
 def _task_cancel(asked: Asked) -> Params:
-    task = asked.decider.board.tasks.get(asked.params["seq"])
+    task = asked.decider.tasks.board.tasks.get(asked.params["seq"])
     if task is None:
         raise NotCancelable(f"task {asked.params['seq']} is over or does not exist; see: orchestra task show")
     grants.check_see_task(asked.session.peer.address, sender=task.sender, holder="")
-    asked.decider.cancel(task, f"canceled by {asked.session.peer.text}", asked.turn)
+    asked.decider.tasks.cancel(task, f"canceled by {asked.session.peer.text}", asked.turn)
     return {"seq": task.seq, "state": task.state.value}
 
 
 def _subscribe(asked: Asked) -> Params:
-    after = asked.decider.subscribe(asked.session, asked.params["channel"], asked.params.get("after"), asked.turn)
+    after = asked.decider.channels.subscribe(
+        asked.session, asked.params["channel"], asked.params.get("after"), asked.turn
+    )
     return {"channel": asked.params["channel"], "after": after}
 
 
 def _unsubscribe(asked: Asked) -> Params:
-    asked.decider.unsubscribe(asked.session, asked.params["channel"])
+    asked.decider.channels.unsubscribe(asked.session, asked.params["channel"])
     return {"channel": asked.params["channel"]}
 
 

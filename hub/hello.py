@@ -19,7 +19,6 @@ from orchestra.limits import (
     SESSIONS_PER_PEER_MAX,
     SLOTS_MAX,
 )
-from orchestra.task import TaskState
 from orchestra.version import WIRE_VERSION, WIRE_VERSION_OLDEST
 from orchestra.wire import BYE, CANCEL, WELCOME, Record
 
@@ -50,7 +49,7 @@ def welcome(decider: Decider, link: Link, peer_text: str, record: Record, turn: 
             f"this hub speaks wire versions {WIRE_VERSION_OLDEST} to {WIRE_VERSION}, you {oldest} to {newest}; "
             f"upgrade the {'hub' if oldest > WIRE_VERSION else 'client'}"
         )
-    peer = decider.roster.peers.get(peer_text)
+    peer = decider.state.roster.peers.get(peer_text)
     if peer is None or claimed not in ("", peer_text):
         raise WrongName(f"this key belongs to {peer_text}; start with that name, or use the key of the other")
     if len(epoch) != EPOCH_BYTES:
@@ -59,18 +58,30 @@ def welcome(decider: Decider, link: Link, peer_text: str, record: Record, turn: 
         grants.check_serve(peer.address)
     served = _queues(queues)
     told = _about(about)
-    if len(decider.roster.sessions) >= SESSIONS_MAX:
+    if len(decider.state.roster.sessions) >= SESSIONS_MAX:
         raise HubFull(f"{SESSIONS_MAX} sessions are open")
     _make_room(decider, peer, epoch, turn)
-    session = decider.open_session(
-        link, peer, epoch, min(credit, CREDIT_MAX), min(slots, SLOTS_MAX), served, told, turn
-    )
     if peer.epoch != epoch:
         peer.generation += 1
         peer.epoch = epoch
     peer.seen_ms = turn.now_ms
-    decider.writes.peers[peer.id] = peer
-    kept = _take_up(decider, session, holding, turn)
+    decider.state.writes.peers[peer.id] = peer
+    session = Session(
+        link=link,
+        number=next(decider.state.numbers.sessions),
+        peer=peer,
+        epoch=epoch,
+        credit=min(credit, CREDIT_MAX),
+        slots=min(slots, SLOTS_MAX),
+        queues=served,
+        about=told,
+        since_ms=turn.now_ms,
+        heard_ms=turn.at_ms,
+        origin=decider.state.roster.origin_of(peer, epoch),
+    )
+    decider.state.roster.join(session)
+    decider.tasks.take_up(session, _claims(holding), turn)
+    kept = list(session.tasks)
     turn.send(
         link,
         [
@@ -88,8 +99,8 @@ def welcome(decider: Decider, link: Link, peer_text: str, record: Record, turn: 
         task = session.tasks[seq]
         if task.cancel_why is not None:
             turn.send(link, [CANCEL, seq, task.lease, task.cancel_why])
-    decider.board.serve(session)
-    decider.push(peer, turn)
+    decider.tasks.board.serve(session)
+    decider.post.push(peer, turn)
     return session
 
 
@@ -107,25 +118,13 @@ def _make_room(decider: Decider, peer: Peer, epoch: bytes, turn: Turn) -> None:
         raise HubFull(f"{peer.text} has {SESSIONS_PER_PEER_MAX} sessions open; close one first")
 
 
-def _take_up(decider: Decider, session: Session, holding: list[Any], turn: Turn) -> list[int]:
-    """Give a client that came back the tasks it still holds, and let all others of its name wait again."""
-    peer = session.peer
-    if peer.address.kind is not Kind.AGENT:
-        return []
-    claimed = {
+def _claims(holding: list[Any]) -> dict[int, int]:
+    """Read `[[seq, lease], …]`; what is malformed claims nothing."""
+    return {
         each[0]: each[1]
         for each in holding
         if type(each) is list and len(each) == 2 and type(each[0]) is int and type(each[1]) is int
     }
-    _, adrift = decider.board.adrift.pop(peer.id, (0, {}))
-    lost = []
-    for seq, task in adrift.items():
-        if task.state is TaskState.WORKING and claimed.get(seq) == task.lease and task.generation == peer.generation:
-            session.tasks[seq] = task
-        else:
-            lost.append(task)
-    decider.lose(lost, turn)
-    return list(session.tasks)
 
 
 def _queues(queues: list[Any]) -> tuple[str, ...]:

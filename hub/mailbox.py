@@ -48,6 +48,10 @@ class Letter:
         self.due_ms = 0  # in flight: when it is taken for lost; waiting: not before
         self.holders: set[Link] = set()
 
+    def copy(self) -> Letter:
+        """Return the same message for another recipient."""
+        return Letter(self.seq, self.rank, self.attempt, self.sender, self.to, self.time_ms, self.options, self.body)
+
     def record(self) -> Record:
         return [
             DELIVER,

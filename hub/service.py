@@ -25,7 +25,8 @@ from orchestra.version import VERSION
 from orchestra.wire import BYE, ERROR, FROM_PEER, Decoder
 
 from . import history
-from .decider import Decider, Numbers
+from .decider import Decider
+from .hubstate import Numbers
 from .router import Router
 from .settings import HubSettings
 from .store import Store
@@ -54,7 +55,7 @@ class Hub:
         self._store = Store(state.database, durability=settings.durability)
         self._router: Router | None = None
         try:
-            self._router = router = Router(key, peer_of=lambda public: self._decider.keys.get(public))
+            self._router = router = Router(key, peer_of=lambda public: self._decider.state.keys.get(public))
             self._facts = {
                 "version": VERSION,
                 "pid": os.getpid(),
@@ -63,8 +64,7 @@ class Hub:
             }
             self._numbers = Numbers(self._store.count_boot())
             self._decider = self._load()
-            first = self._turn()
-            self._decider.add_peer(operator, operator_key.public, first)
+            self._decider.state.add_peer(operator, operator_key.public, now_ms=_wall_ms())
             self._commit()
             # Keys are loaded: only now may anybody connect, for a refused client does not come back by itself.
             ipc = state.ipc_endpoint()
@@ -152,7 +152,7 @@ class Hub:
             try:
                 records, faults = self._decode(frame)
             except (Malformed, TooLarge) as error:
-                decider.counts["malformed"] += 1
+                decider.state.counts["malformed"] += 1
                 turn.send(link, [ERROR, 0, 0, error.code, str(error)])
                 continue
             decider.receive(link, peer, records, faults, turn)
@@ -168,7 +168,7 @@ class Hub:
         while True:
             decider = self._decider
             decider.finish(turn)
-            writes = decider.writes
+            writes = decider.state.writes
             held = len(writes.settled)
             if writes.is_urgent() or turn.queries or turn.fetches or held > ACKS_HELD_MAX:
                 if not self._commit():
@@ -181,7 +181,7 @@ class Hub:
             self._deliver(turn, following)
             for fetch in turn.fetches:
                 decider.loaded(fetch, self._store.fetch(fetch), following)
-            if not (following.out or following.fetches or following.kicks or decider.writes.is_urgent()):
+            if not (following.out or following.fetches or following.kicks or decider.state.writes.is_urgent()):
                 return
             turn = following
 
@@ -206,7 +206,7 @@ class Hub:
 
     def _commit(self) -> bool:
         """Write what is owed; False if the database refused, after which all is as it was before the turn."""
-        writes, self._decider.writes = self._decider.writes, Writes()
+        writes, self._decider.state.writes = self._decider.state.writes, Writes()
         try:
             self._store.commit(writes, now_ms=_wall_ms())
         except StorageFault as fault:
@@ -216,14 +216,14 @@ class Hub:
 
     def _start_over(self, fault: StorageFault) -> None:
         logger.error("commit failed, nothing of the turn was kept: %s", fault, extra={"action": "commit_failed"})
-        router, links = self._open_router(), list(self._decider.roster.sessions)
-        counts = self._decider.counts
+        router, links = self._open_router(), list(self._decider.state.roster.sessions)
+        counts = self._decider.state.counts
         try:
             self._decider = self._load()
         except StorageFault:
             # Not even reading works: keep nothing, serve nobody, and let whoever started us decide.
             self.stop()
-        self._decider.counts = counts
+        self._decider.state.counts = counts
         counts["commits_failed"] += 1
         for link in links:
             assert isinstance(link, bytes)
@@ -231,9 +231,9 @@ class Hub:
             router.kick(link)
 
     def _say_goodbye(self) -> None:
-        if self._decider.writes.settled:
+        if self._decider.state.writes.settled:
             self._commit()
-        for link in self._decider.roster.sessions:
+        for link in self._decider.state.roster.sessions:
             assert isinstance(link, bytes)
             self._open_router().send(link, [[BYE, "stopping", "the hub is stopping"]])
 

@@ -1,0 +1,96 @@
+"""What the rules of the hub share: who is known, what is owed to the database, and where numbers come from. Pure."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+from orchestra.address import Address, parse_address
+from orchestra.errors import BadAddress, HubFull, NotAllowed, PeerError, UnknownRecipient
+
+from .mailbox import Mailbox
+from .roster import Origin, Peer, Roster, Session
+from .turn import Writes
+
+ADDRESSES_MAX: Final = 100_000  # peers, queues and channels that ever were; each costs a row and a few hundred bytes
+
+
+class Numbers:
+    """Where session and lease numbers come from: never the same twice, in no life of the hub.
+
+    `boot` counts those lives; each may use 2^40 leases and 2^20 sessions.
+    """
+
+    def __init__(self, boot: int) -> None:
+        self.sessions = itertools.count((boot << 20) + 1)
+        self.leases = itertools.count((boot << 40) + 1)
+
+
+@dataclass(slots=True)
+class HubState:
+    """Attributes:
+    writes: rows owed to the database; the shell replaces it with a new one for each commit.
+    counts: what happened since the start, by name: acked, refused, redelivered, …
+    keys: public key (Z85) → the address it proves; the ZAP handler looks here.
+    last_seq: the highest seq that was given out.
+    """
+
+    numbers: Numbers
+    last_seq: int
+    last_origin: int
+    keys: dict[str, str]
+    ids: dict[str, int]
+    texts: dict[int, str]
+    writes: Writes = field(default_factory=Writes)
+    roster: Roster = field(default_factory=Roster)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def id_of(self, text: str) -> int:
+        """Return the number of an address, made now if it is new."""
+        number = self.ids.get(text)
+        if number is None:
+            if len(self.ids) >= ADDRESSES_MAX:
+                raise HubFull(f"{ADDRESSES_MAX} addresses are known; use one that exists")
+            number = len(self.ids) + 1  # none is ever forgotten, so they have no gaps
+            self.ids[text], self.texts[number] = number, text
+            self.writes.addresses.append((number, text))
+        return number
+
+    def add_peer(self, address: Address, public_key: str, *, now_ms: int) -> Peer:
+        """Register `public_key` for `address`; the same key twice changes nothing.
+
+        Raises:
+            NotAllowed: if the key proves another address already.
+        """
+        text = str(address)
+        if self.keys.get(public_key, text) != text:
+            raise NotAllowed(f"this key belongs to {self.keys[public_key]} already; make a new one for {text}")
+        peer = self.roster.peers.get(text)
+        if peer is None:
+            number = self.id_of(text)
+            peer = Peer(number, address, text, 0, None, now_ms, Mailbox(number))
+            self.roster.add_peer(peer)
+            self.writes.peers[number] = peer
+        if public_key not in self.keys:
+            self.keys[public_key] = text
+            self.writes.keys.append((public_key, peer.id, now_ms))
+        return peer
+
+    def origin_of(self, session: Session) -> Origin:
+        """Return what is known of the sends of this life of the session's client; made at its first send."""
+        if session.origin is None:
+            self.last_origin += 1
+            origin = Origin(self.last_origin, session.peer.id, session.epoch, 0, self.last_seq, self.last_seq)
+            self.roster.add_origin(origin)
+            session.origin = origin
+        return session.origin
+
+
+def unknown(to: str) -> PeerError:
+    """Return the error for a recipient that is no known peer."""
+    address = parse_address(to)
+    if not address.is_peer:
+        return BadAddress(f"{to} is not a peer; write agent/NAME, matrix/NAME or operator/NAME")
+    return UnknownRecipient(f"no peer {to} is known here; `orchestra peers` lists those that are")
