@@ -14,7 +14,7 @@ from orchestra.errors import BadOption, HubFull, NotCancelable, NotFound, Unknow
 from orchestra.keys import fingerprint, is_public_key
 from orchestra.limits import CALLS_A_TURN_MAX, LIST_ROWS_MAX
 from orchestra.task import TaskState
-from orchestra.wire import REPLY
+from orchestra.wire import INT_MAX, REPLY
 
 from . import grants
 from .roster import Session
@@ -79,6 +79,8 @@ def _check(method: Method, params: Params) -> None:
             raise BadOption(f"parameter {str(name)[:40]!r} is not known")
         if type(value) is not expected:
             raise BadOption(f"parameter {name!r} must be of type {expected.__name__}")
+        if type(value) is int and not 0 <= value <= INT_MAX:
+            raise BadOption(f"parameter {name!r} must be 0 to 2^63-1")
 
 
 def _status(asked: Asked) -> None:

@@ -203,8 +203,9 @@ class Decider:
         address = parse_address(letter.to)
         if address.kind is Kind.EVERYONE:
             grants.check_broadcast(session.peer.address)
+            recipient = self.state.id_of(letter.to)  # first: it may refuse, and then nothing must be owed
             self.post.broadcast(session, letter, turn)
-            return self.state.id_of(letter.to)
+            return recipient
         if address.kind is Kind.CHANNEL:
             return self.channels.publish(letter, turn)
         if address.kind is Kind.QUEUE:
@@ -277,7 +278,7 @@ def _options(options: dict[str, Any], kind: int) -> tuple[int, bool, dict[str, A
     rank, is_watched = _NORMAL, False
     for name, value in options.items():
         if name == "priority":
-            if value not in RANK:
+            if type(value) is not str or value not in RANK:
                 raise BadOption(f"priority must be one of {', '.join(RANK)}")
             rank = RANK[value]
         elif name == "watch" and kind == TASK:

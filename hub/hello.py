@@ -132,7 +132,8 @@ def _queues(queues: list[Any]) -> tuple[str, ...]:
         raise HubFull(f"an agent may serve {QUEUES_MAX} queues; this one asks for {len(queues)}")
     for text in queues:
         if type(text) is not str or parse_address(text).kind is not Kind.QUEUE:
-            raise BadOption(f"{str(text)[:80]!r} is not a queue; write queue/NAME")
+            shown = repr(text[:80]) if type(text) is str else f"a {type(text).__name__}"  # a deep list has no repr
+            raise BadOption(f"{shown} is not a queue; write queue/NAME")
     return tuple(dict.fromkeys(queues))
 
 

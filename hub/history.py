@@ -96,11 +96,15 @@ def _tasks(store: Store, params: Params) -> Params:
         where.append("(s.text = ? OR h.text = ?)")
         values += [peer, peer]
     sql = f"{_TASK_COLUMNS} WHERE {' AND '.join(where)} ORDER BY t.seq DESC LIMIT ?"
-    found = []
+    found: list[Params] = []
+    size = 0
     for row in store.rows(sql, *values, params["count"]):
         facts = _task_facts(row)
         facts["body"] = facts["body"][:1000]
         facts["output"] = facts["output"][-1000:]
+        size += 500 + len(facts["body"]) + len(facts["output"]) + len(row[9] or b"")
+        if size > REPLY_BYTES_MAX:
+            break  # the caller goes on with `before`
         found.append(facts)
     return {"tasks": found}
 
@@ -115,7 +119,7 @@ def _outcomes(store: Store, params: Params) -> Params:
             facts = _task_facts(row)
             check_see_task(peer, sender=facts["from"], holder=facts["agent"])
             del facts["body"]
-            size += 1000 + len(facts["output"])
+            size += 500 + len(facts["output"]) + len(row[9] or b"")
             if size > REPLY_BYTES_MAX:
                 return {"tasks": found, "is_cut": True}
             found.append(facts)

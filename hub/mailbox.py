@@ -90,7 +90,9 @@ class Mailbox:
         self._insert(letter)
         if len(self._window) > WINDOW_MESSAGES and not self.is_fetching:
             self._window.pop()
-            self._edge = _key(self._window[-1])
+            # What was put back may lie beyond the edge, and so may the last of the window: the edge never rises here.
+            last = _key(self._window[-1])
+            self._edge = last if self._edge is None else min(last, self._edge)
 
     def put_back(self, letter: Letter, *, not_before_ms: int) -> None:
         """A delivery failed: let it wait again, at its old place."""

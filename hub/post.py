@@ -144,7 +144,7 @@ class Post:
                     self._forget_elsewhere(letter, None)
                     letter.holders.clear()
                     self._wait(peer, letter, delay_ms=_RETRY_MS[min(letter.attempt, len(_RETRY_MS) - 1)], turn=turn)
-            if peer.sessions:
+            if peer.sessions and not peer.mailbox.is_empty_handed:
                 self.push(peer, turn)
 
     def _lease(self, letter: Letter, turn: Turn) -> None:

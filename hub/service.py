@@ -35,6 +35,7 @@ from .turn import Link, Turn, Writes
 logger = logging.getLogger(__name__)
 
 _TICK_S = 0.25  # how late a lapsed lease or a lost wake-up may be noticed
+_KICK_AFTER_S = 0.2
 _WATCHDOG_S = 0.05  # a missed edge of libzmq's descriptor costs at most this
 
 
@@ -89,8 +90,13 @@ class Hub:
         """Serve until `stop` is called; `ready` is called once peers can connect."""
         router = self._open_router()
         loop = asyncio.get_running_loop()
-        for descriptor in router.descriptors:
-            loop.add_reader(descriptor, self._wake)
+        watched = {
+            router.input_descriptor: self._wake,
+            router.handshake_descriptor: router.answer_handshakes,
+            router.gone_descriptor: self._forget_gone,
+        }
+        for descriptor, callback in watched.items():
+            loop.add_reader(descriptor, callback)
         gc.collect()
         gc.freeze()
         try:
@@ -106,9 +112,10 @@ class Hub:
                     turn = self._turn()
                     self._decider.tick(turn)
                     self._end_turn(turn)
-                self._wake()
+                for callback in watched.values():
+                    callback()
         finally:
-            for descriptor in router.descriptors:
+            for descriptor in watched:
                 loop.remove_reader(descriptor)
             self._say_goodbye()
 
@@ -138,17 +145,17 @@ class Hub:
         return Turn(now_ms=_wall_ms(), at_ms=_steady_ms())
 
     def _wake(self) -> None:
-        """Take turns while there is input, but let the loop's other work in between."""
+        """Take a turn if there is input; the next one after the loop's other work."""
         if self._router is not None and self._router.has_input():
             self._take_turn()
-            asyncio.get_running_loop().call_soon(self._wake)
+            if self._router is not None and self._router.has_input():
+                asyncio.get_running_loop().call_soon(self._wake)
 
     def _take_turn(self) -> None:
-        router, decider = self._open_router(), self._decider
-        router.answer_zap()
+        decider = self._decider
         turn = self._turn()
         taken = 0
-        for link, peer, frame in router.drain(TURN_RECORDS_MAX):
+        for link, peer, frame in self._open_router().drain(TURN_RECORDS_MAX):
             try:
                 records, faults = self._decode(frame)
             except (Malformed, TooLarge) as error:
@@ -159,9 +166,16 @@ class Hub:
             taken += len(records)
             if taken >= TURN_RECORDS_MAX:
                 break
-        for link in router.gone():
-            decider.lost(link, turn)
         self._end_turn(turn)
+
+    def _forget_gone(self) -> None:
+        ended = self._open_router().gone()
+        if ended:
+            turn = self._turn()
+            for link in ended:
+                self._decider.lost(link, turn)
+            self._end_turn(turn)
+            self._wake()
 
     def _end_turn(self, turn: Turn) -> None:
         """Commit, then send. What sending finds out (a peer is gone) is a turn of its own."""
@@ -187,17 +201,25 @@ class Hub:
 
     def _deliver(self, turn: Turn, following: Turn) -> None:
         router = self._open_router()
-        for link, records in turn.out.items():
+        # Answers to whoever spoke were owed first, and are sent last: others wait for what they set off.
+        for link in reversed(turn.out):
+            records = turn.out[link]
             assert isinstance(link, bytes)
             if not router.send(link, records):
                 self._drop(link, following)
         for link in turn.kicks:
-            self._drop(link, following)
+            # What it was told last must reach it first, or it would not know why and come back.
+            asyncio.get_running_loop().call_later(_KICK_AFTER_S, self._kick, link)
 
     def _drop(self, link: Link, turn: Turn) -> None:
         assert isinstance(link, bytes)
         self._open_router().kick(link)
         self._decider.lost(link, turn)
+
+    def _kick(self, link: Link) -> None:
+        assert isinstance(link, bytes)
+        if self._router is not None:
+            self._router.kick(link)
 
     def _commit_acks(self) -> None:
         self._acks_due = None
@@ -228,7 +250,7 @@ class Hub:
         for link in links:
             assert isinstance(link, bytes)
             router.send(link, [[BYE, fault.code, str(fault)]])
-            router.kick(link)
+            asyncio.get_running_loop().call_later(_KICK_AFTER_S, self._kick, link)
 
     def _say_goodbye(self) -> None:
         if self._decider.state.writes.settled:

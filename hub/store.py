@@ -13,7 +13,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final, Literal
 
@@ -108,6 +108,7 @@ class Store:
                 self.database.connect()
                 migrate(self.database)
         except OrchestraError:
+            self.database.close()
             self._lock.close()
             raise
         self._path = path
@@ -240,9 +241,9 @@ def _lock(path: Path) -> IO[str]:
         raise StateFault(
             f"a hub is running with this state folder (process {pid}); use it, or choose another with --state"
         ) from exc
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
+    with suppress(OSError):  # on a full disk the lock holds all the same, and the database tells of it
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), str(os.getpid()).encode())
     return file
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from orchestra.address import Kind, parse_address
-from orchestra.errors import BadAddress, HubFull, Malformed, StaleLease
-from orchestra.limits import LEASE_S, SLOTS_MAX, TASK_LOSSES_MAX, WATCHES_MAX
+from orchestra.errors import BadAddress, HubFull, Malformed, StaleLease, TooLarge
+from orchestra.limits import LEASE_S, REPORT_BYTES_MAX, SLOTS_MAX, TASK_LOSSES_MAX, WATCHES_MAX
 from orchestra.task import OUTCOMES, TaskState
 from orchestra.wire import CANCEL, EVENT, PROGRESS, RESULT, pack
 
@@ -43,7 +43,7 @@ class Tasks:
 
         Raises:
             NotAllowed, BadAddress, UnknownRecipient: if it can't go where it is addressed to.
-            HubFull: if too many tasks are unfinished.
+            HubFull: if too many tasks are unfinished, or the session watches too many.
         """
         grants.check_submit(session.peer.address)
         address = parse_address(task_of.to)
@@ -55,10 +55,10 @@ class Tasks:
         if self.board.is_full:
             raise HubFull(f"{len(self.board.tasks)} tasks are unfinished; try again when some are done")
         task_of.recipient = self._state.id_of(task_of.to)
+        if is_watched:  # before it is taken in, since this may refuse
+            self.watch(session, task_of)
         self.board.add(task_of)
         self._changed[task_of.seq] = task_of
-        if is_watched:
-            self.watch(session, task_of)
 
     def watch(self, session: Session, task: Task) -> None:
         """Tell `session` what happens to `task`.
@@ -92,12 +92,13 @@ class Tasks:
         task = self._held(session, seq, lease)
         if outcome not in OUTCOMES:
             raise Malformed(f"an agent may report {', '.join(sorted(OUTCOMES))}")
+        _check_report(report)
         self._release(session, task)
         task.move(TaskState(outcome), now_ms=turn.now_ms)
         origin.last_n = n
         self._state.writes.origins[origin.id] = origin
-        self._close(task, report, output, turn, result=(origin.id, n))
         turn.sent(session.link, n, seq)
+        self._close(task, report, output, turn, result=(origin.id, n))
 
     def progress(self, session: Session, seq: int, lease: int, data: bytes, turn: Turn) -> None:
         """Pass output on to who watches."""
@@ -237,3 +238,12 @@ class Tasks:
     def _tell(self, task: Task, turn: Turn) -> None:
         for link in task.watchers:
             turn.send(link, [EVENT, "task", task.facts()])
+
+
+def _check_report(report: dict[str, Any]) -> None:
+    try:
+        size = len(pack(report))
+    except (ValueError, RecursionError) as exc:
+        raise Malformed("report is nested too deeply") from exc
+    if size > REPORT_BYTES_MAX:
+        raise TooLarge(f"report is {size} bytes; the limit is {REPORT_BYTES_MAX}")

@@ -117,6 +117,7 @@ class Turn:
     """Connections to close once their records are sent."""
 
     def send(self, link: Link, record: Record) -> None:
+        """Owe `record` to `link`."""
         queue = self.out.get(link)
         if queue is None:
             self.out[link] = [record]

@@ -90,18 +90,23 @@ class SubmittedTask:
     def __init__(self, client: Client, seq: int) -> None:
         self.seq = seq
         self._client = client
-        self._result: asyncio.Future[TaskResult] = client.loop.create_future()
+        self._result: TaskResult | OrchestraError | None = None
+        self._waiting: list[asyncio.Future[None]] = []
         self._news: asyncio.Queue[Progressed | Changed | None] = asyncio.Queue()
-        self._is_followed = False
 
     async def result(self) -> TaskResult:
         """Wait until the task is over. Safe to cancel, and to call more than once."""
-        return await asyncio.shield(self._result)
+        while self._result is None:
+            over: asyncio.Future[None] = self._client.loop.create_future()
+            self._waiting.append(over)
+            await over
+        if isinstance(self._result, OrchestraError):
+            raise self._result
+        return self._result
 
     async def follow(self) -> AsyncIterator[Progressed | Changed]:
         """Give output and changes of state as they happen, until the task is over. For one reader."""
-        self._is_followed = True
-        while not (self._result.done() and self._news.empty()):
+        while not (self._result is not None and self._news.empty()):
             news = await self._news.get()
             if news is None:
                 return
@@ -112,19 +117,16 @@ class SubmittedTask:
         await self._client.call("task.cancel", seq=self.seq)
 
     def _tell(self, news: Progressed | Changed) -> None:
-        if not self._result.done():
+        if self._result is None:
             self._news.put_nowait(news)
 
-    def _finish(self, result: TaskResult) -> None:
-        if not self._result.done():
-            self._result.set_result(result)
+    def _finish(self, result: TaskResult | OrchestraError) -> None:
+        if self._result is None:
+            self._result = result
             self._news.put_nowait(None)
-
-    def _fail(self, error: OrchestraError) -> None:
-        if not self._result.done():
-            self._result.set_exception(error)
-            self._result.exception()  # marked as seen: nobody may be waiting
-            self._news.put_nowait(None)
+            for over in self._waiting:
+                if not over.done():
+                    over.set_result(None)
 
 
 class _Stream:
@@ -177,7 +179,6 @@ class Client:
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._tasks: dict[int, SubmittedTask] = {}
         self._submitting: dict[int, asyncio.Future[SubmittedTask]] = {}
-        self._watch_calls: set[int] = set()
         self._inbox = _Stream()
         self._channels: dict[str, _Stream] = {}
         self._assignments: asyncio.Queue[Assigned] = asyncio.Queue()
@@ -189,6 +190,7 @@ class Client:
         self._is_flushing = False
         self._heard_at = 0.0
         self._error: OrchestraError | None = None
+        self._ended: OrchestraError | None = None
         self._over: asyncio.Future[OrchestraError] = self.loop.create_future()
 
     # The connection.
@@ -322,6 +324,7 @@ class Client:
                 return ConnectionLost(f"the hub at {dealer.endpoint} was silent for {LEASE_S:.0f} s")
             self._talk.ping()
             self._flush()
+            dealer.look()
 
     def _give_up(self, reason: OrchestraError, first: asyncio.Future[None]) -> None:
         self._error = reason
@@ -332,13 +335,16 @@ class Client:
             self._over.set_result(reason)
 
     def _fail_all(self, error: OrchestraError) -> None:
+        self._ended = error
+        for event in (self._room, self._inbox.arrived, *(stream.arrived for stream in self._channels.values())):
+            event.set()  # whoever waits for room or for messages looks again, and is told
         waiting: list[asyncio.Future[Any]] = [*self._sends.values(), *self._calls.values(), *self._submitting.values()]
         for future in waiting:
             if not future.done():
                 future.set_exception(error)
                 future.exception()  # marked as seen: nobody may be waiting
         for task in self._tasks.values():
-            task._fail(error)
+            task._finish(error)
         self._sends.clear()
         self._calls.clear()
         self._submitting.clear()
@@ -398,9 +404,7 @@ class Client:
         """
         await self.call("task.get", seq=seq)
         task = self._tasks.setdefault(seq, SubmittedTask(self, seq))
-        ref = self._talk.watch([seq])
-        assert ref is not None
-        self._watch_calls.add(ref)
+        [ref] = self._talk.watch([seq])
         await self._call(ref)
         return task
 
@@ -427,6 +431,7 @@ class Client:
 
     async def _next_send(self, to: str, body: bytes, kind: int, options: dict[str, Any] | None) -> int:
         while self._talk.is_full:
+            self._check()
             self._room.clear()
             await self._room.wait()
         self._check()
@@ -448,8 +453,8 @@ class Client:
             self._calls.pop(ref, None)
 
     def _check(self) -> None:
-        if self._context.closed or (self._error is not None and self._error.is_fatal):
-            raise self._error or ConnectionLost("the client was closed")
+        if self._ended is not None:
+            raise self._ended
 
     # Receiving.
 
@@ -636,17 +641,11 @@ class Client:
             waiting.exception()  # marked as seen: whoever waits gets it, and nobody has to
 
     def _replied(self, replied: Replied) -> None:
-        if type(replied.result) is dict and "tasks" in replied.result and "is_cut" in replied.result:
-            for facts in replied.result["tasks"]:
-                state = TaskState(facts["state"])
-                if state.is_over:
-                    self._finished(Finished(facts["seq"], facts["attempt"], state, facts["report"], facts["output"]))
         waiting = self._calls.get(replied.ref)
         if waiting is not None and not waiting.done():
             waiting.set_result(replied.result)
 
     def _finished(self, finished: Finished) -> None:
-        self._talk.unwatch(finished.seq)
         task = self._tasks.pop(finished.seq, None)
         if task is not None:
             state = TaskState(finished.state)
@@ -667,8 +666,14 @@ class Client:
     # The outbox.
 
     def _flush_soon(self) -> None:
-        """Send once this round of the loop is over, so that what is ready together travels together."""
+        """Send once this round of the loop is over, so that what is ready together travels together.
+
+        What is alone (nothing else waits for an answer) goes at once: that saves a round of the loop, 30 µs.
+        """
         if not self._is_flushing:
+            if self._talk.unanswered <= 1:
+                self._flush()
+                return
             self._is_flushing = True
             self.loop.call_soon(self._flush)
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from .errors import ConnectionLost, OrchestraError, error_of
-from .limits import SENDS_UNANSWERED_MAX
+from .errors import ConnectionLost, NoSession, OrchestraError, error_of
+from .limits import LIST_ITEMS_MAX, SENDS_UNANSWERED_MAX
+from .task import TaskState
 from .version import WIRE_VERSION, WIRE_VERSION_OLDEST
 from .wire import (
     ACK,
@@ -39,6 +40,8 @@ from .wire import (
     WELCOME,
     Record,
 )
+
+_WATCHED_AT_ONCE: Final = 200  # tasks in one CALL
 
 
 class Welcomed(NamedTuple):
@@ -274,8 +277,9 @@ class Conversation:
             lease = self._leases.pop(seq, None)
             if lease is not None:
                 pairs += (seq, lease)
-        if pairs and self.is_open:
-            self._outbox.append([ACK, pairs])
+        if self.is_open:
+            for start in range(0, len(pairs), LIST_ITEMS_MAX):
+                self._outbox.append([ACK, pairs[start : start + LIST_ITEMS_MAX]])
 
     def allow(self, messages: int) -> None:
         """Be ready for so many more messages."""
@@ -308,18 +312,16 @@ class Conversation:
         if self.is_open:
             self._outbox.append([RESPONSE, number, code, body])
 
-    def watch(self, seqs: Iterable[int]) -> int | None:
-        """Follow tasks; the reply to the returned CALL says where they are now."""
-        wanted = [seq for seq in seqs if seq]
+    def watch(self, seqs: Iterable[int]) -> list[int]:
+        """Follow tasks; the replies to the returned CALLs say where they are now, as `Changed` and `Finished`."""
+        wanted = list(seqs)
         self._watched.update(wanted)
-        return self.call("task.watch", {"seqs": wanted}) if wanted else None
+        starts = range(0, len(wanted), _WATCHED_AT_ONCE)
+        return [self.call("task.watch", {"seqs": wanted[start : start + _WATCHED_AT_ONCE]}) for start in starts]
 
     def watches(self, seq: int) -> None:
         """The hub was asked with the SEND to tell of this task."""
         self._watched.add(seq)
-
-    def unwatch(self, seq: int) -> None:
-        self._watched.discard(seq)
 
     def subscribe(self, channel: str, after: int | None) -> int:
         """Follow a channel; after a reconnect it goes on where it was."""
@@ -458,12 +460,26 @@ class Conversation:
             channel = asked[3]["channel"]
             if self._subscriptions.get(channel, 0) is None:
                 self._subscriptions[channel] = result.get("after")
+        elif asked[2] == "task.watch":
+            self._told_outcomes(asked[3]["seqs"], result, found)
         found.append(Replied(CALL, ref, result))
+
+    def _told_outcomes(self, asked: list[int], result: dict[str, Any], found: list[Happening]) -> None:
+        seq = 0
+        for facts in result["tasks"]:
+            seq = facts["seq"]
+            if TaskState(facts["state"]).is_over:
+                self._watched.discard(seq)
+                found.append(Finished(seq, facts["attempt"], facts["state"], facts["report"], facts["output"]))
+            else:
+                found.append(Changed(seq, facts))
+        if result["is_cut"]:  # one reply could not hold them all
+            self.watch(asked[asked.index(seq) + 1 :])
 
     def _refused(self, record: Record, found: list[Happening]) -> None:
         _, verb, ref, code, text = record
         error = error_of(code, text)
-        if error.is_fatal or (verb == HELLO):
+        if error.is_fatal or verb == HELLO or code == NoSession.code:  # without a session all is said again in the next
             found.append(Ended(error))
             return
         if verb in (SEND, RESULT):
@@ -492,8 +508,7 @@ class Conversation:
             del self._held[seq]
         self._resent.update(self._sends)
         self._outbox = [*self._sends.values(), *self._calls.values(), *unsent]
-        if self._watched:
-            self.watch(sorted(self._watched))
+        self.watch(sorted(self._watched))
         for channel, after in self._subscriptions.items():
             if not any(each[2] == "subscribe" and each[3]["channel"] == channel for each in self._calls.values()):
                 self.subscribe(channel, after)

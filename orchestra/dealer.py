@@ -18,6 +18,7 @@ from .errors import ConnectionLost, HubUnreachable, KeyRefused, OrchestraError
 from .keys import KeyPair
 from .limits import FRAME_BYTES_MAX, HEARTBEAT_S, LEASE_S, ROUTING_ID_BYTES
 
+_FRAMES_AT_ONCE = 64  # then the loop's other work has its turn
 _LINGER_MS = 1000  # how long a closing client waits for its last records to leave
 
 
@@ -64,9 +65,10 @@ class Dealer:
         except (zmq.ZMQError, ValueError, UnicodeEncodeError) as exc:
             self._socket.close(0)
             raise HubUnreachable(f"{endpoint} is not an endpoint that can be connected to: {exc}") from exc
-        self._loop.add_reader(_descriptor(self._socket), self._wake)
-        self._loop.add_reader(_descriptor(self._monitor), self._wake)
-        self._loop.call_soon(self._wake)
+        self._descriptors = int(self._socket.get(zmq.FD)), int(self._monitor.get(zmq.FD))
+        self._loop.add_reader(self._descriptors[0], self._wake)
+        self._loop.add_reader(self._descriptors[1], self._watch)
+        self._loop.call_soon(self._watch)
 
     def send(self, frames: Iterable[bytes]) -> None:
         for frame in frames:
@@ -81,8 +83,8 @@ class Dealer:
     def close(self, *, linger_ms: int = _LINGER_MS) -> None:
         if self._socket.closed:
             return
-        self._loop.remove_reader(_descriptor(self._socket))
-        self._loop.remove_reader(_descriptor(self._monitor))
+        for descriptor in self._descriptors:
+            self._loop.remove_reader(descriptor)
         self._socket.disable_monitor()
         self._monitor.close(0)
         self._socket.close(linger_ms)
@@ -91,17 +93,19 @@ class Dealer:
     def _wake(self) -> None:
         if self._socket.closed:
             return
-        self._watch()
         frames: list[bytes] = []
         while _is_readable(self._socket):
-            frame = self._socket.recv(zmq.DONTWAIT)
-            if not self._socket.get(zmq.RCVMORE):
-                frames.append(frame)
-            if len(frames) >= 64:
+            frames.append(self._socket.recv(zmq.DONTWAIT))
+            if len(frames) >= _FRAMES_AT_ONCE:
                 self._loop.call_soon(self._wake)
                 break
         if frames:
             self._received(frames)
+
+    def look(self) -> None:
+        """Look for what an edge of the descriptors should have told; cheap enough to call with each heartbeat."""
+        self._watch()
+        self._wake()
 
     def _watch(self) -> None:
         while not self.down.done() and _is_readable(self._monitor):
@@ -128,7 +132,3 @@ class Dealer:
 
 def _is_readable(each: zmq.Socket[bytes]) -> bool:
     return bool(int(each.get(zmq.EVENTS)) & zmq.POLLIN)
-
-
-def _descriptor(each: zmq.Socket[bytes]) -> int:
-    return int(each.get(zmq.FD))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import msgpack
@@ -45,7 +45,14 @@ class Job:
         return " ".join((" ".join(self.argv) or self.prompt).split())
 
     def encode(self) -> bytes:
-        return pack({name: value for name, value in asdict(self).items() if value})
+        fields = (
+            ("prompt", self.prompt),
+            ("argv", self.argv),
+            ("cwd", self.cwd),
+            ("timeout_s", self.timeout_s),
+            ("context", self.context),
+        )
+        return pack({name: value for name, value in fields if value})
 
 
 _TYPES: dict[str, tuple[type, ...]] = {

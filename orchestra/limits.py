@@ -22,8 +22,9 @@ REPLY_BYTES_MAX: Final = BODY_BYTES_MAX  # what one CALL returns; lists are cut 
 BATCH_RECORDS_MAX: Final = 1024  # bounds the time one frame can take of a turn (about 20 ms)
 LIST_ITEMS_MAX: Final = 4096  # longest list or map inside a record
 TEXT_CHARS_MAX: Final = 4096  # longest text inside a record that is not a body
-OPTIONS_MAX: Final = 16
+OPTIONS_MAX: Final = 16  # texts in the `about` of a HELLO
 PROGRESS_BYTES_MAX: Final = 16 * KIB  # one record of output; more is sent as several
+REPORT_BYTES_MAX: Final = 8 * KIB  # of a result: numbers, a path and a sentence or two
 OUTPUT_BYTES_MAX: Final = 256 * KIB  # of a result; the whole output stays in a file on the agent's side
 assert BATCH_BYTES + max(BODY_BYTES_MAX, REPLY_BYTES_MAX) < FRAME_BYTES_MAX
 assert FRAME_BYTES_MAX > BODY_BYTES_MAX + OUTPUT_BYTES_MAX  # one task, whole, is one REPLY
@@ -32,7 +33,7 @@ ROUTING_ID_BYTES: Final = 16  # random: nobody can guess, and so squat, another'
 
 # One session.
 CREDIT_MAX: Final = 4096  # messages a session may have in flight
-CREDIT_DEFAULT: Final = 256
+CREDIT_DEFAULT: Final = 256  # enough that a round trip does not stall a reader
 SLOTS_MAX: Final = 256  # tasks an agent may run at once
 QUEUES_MAX: Final = 64  # queues one agent may serve
 SENDS_UNANSWERED_MAX: Final = 4096  # of one client; more wait in the client
@@ -45,7 +46,7 @@ SEND_QUEUE_FRAMES: Final = 1000  # libzmq's high-water mark; a session that lets
 
 # The hub.
 TURN_RECORDS_MAX: Final = 1024  # records drained before one commit: bounds the time of a turn
-SESSIONS_MAX: Final = 16_384
+SESSIONS_MAX: Final = 16_384  # about 40 KiB each
 MAILBOX_MESSAGES_MAX: Final = 100_000  # waiting for one recipient
 WINDOW_MESSAGES: Final = 512  # of those, kept in memory; the rest is read from the database when its turn comes
 DELIVERY_ATTEMPTS_MAX: Final = 10  # then the message is dead
@@ -55,16 +56,15 @@ TASKS_OPEN_BYTES_MAX: Final = 256 * MIB  # their bodies
 LIST_ROWS_MAX: Final = 1000  # rows one CALL returns
 ORIGIN_KEPT_DAYS: Final = 7  # how long a client that went away may come back and repeat its sends
 ACKS_HELD_MAX: Final = 512  # acknowledgements that wait for the next commit; losing one means a redelivery
-ACKS_HELD_S: Final = 0.02
+ACKS_HELD_S: Final = 0.02  # how long they wait at most
 HANDSHAKE_MS: Final = 5000  # a connection that has not proved its key by then is closed
 
 # What a client lets pass before it gives up.
 CONNECT_S: Final = 5.0  # from the first byte to WELCOME
-BACKOFF_S_MIN: Final = 0.05
-BACKOFF_S_MAX: Final = 2.0
+BACKOFF_S_MIN: Final = 0.05  # before the first try to connect again
+BACKOFF_S_MAX: Final = 2.0  # before any later one; half of it is chance
 assert BACKOFF_S_MAX < LEASE_S
 DRAIN_S: Final = 30.0  # SIGTERM: how long an agent lets its tasks finish before it gives them back
 KILL_GRACE_S: Final = 2.0  # between SIGTERM and SIGKILL to a task's process group
-# An agent that has not heard the hub for so long stops its tasks: they are dead before the hub gives them to another.
-WORK_LEASE_S: Final = LEASE_S - HEARTBEAT_S - KILL_GRACE_S
+WORK_LEASE_S: Final = LEASE_S - HEARTBEAT_S - KILL_GRACE_S  # an agent cut off for so long has stopped its tasks
 assert WORK_LEASE_S > BACKOFF_S_MAX

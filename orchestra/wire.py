@@ -25,6 +25,7 @@ from .limits import (
     LIST_ITEMS_MAX,
     OUTPUT_BYTES_MAX,
     PROGRESS_BYTES_MAX,
+    REPORT_BYTES_MAX,
     TEXT_CHARS_MAX,
 )
 
@@ -199,7 +200,8 @@ class Decoder:
     def _fault_of(self, record: Record) -> Fault | None:
         verb = record[0]
         if type(verb) is not int or verb not in self._length:
-            return Fault(0, 0, UnknownVerb(f"verb {repr(verb)[:20]} is not known"))
+            shown = verb if type(verb) is int else f"of type {type(verb).__name__}"  # a deep list has no repr
+            return Fault(0, 0, UnknownVerb(f"verb {shown} is not known"))
         length = self._length[verb]
         if len(record) != length:
             del record[length:]
@@ -265,7 +267,7 @@ def weight(record: Record) -> int:
         return 100 + len(record[place])
     verb = record[0]
     if verb in (RESULT, RESPONSE):
-        return 1000 + len(record[-1])
+        return REPORT_BYTES_MAX // 4 + len(record[-1])  # most reports are small; a batch of large ones still is a frame
     if verb == REPLY:
         return BATCH_BYTES  # of any size: it rides last in its batch
     return 100

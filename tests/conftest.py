@@ -1,0 +1,20 @@
+"""What all tests share.
+
+Properties run the same few examples every time, so that a change is to blame when one fails. To look for new
+failures: `pytest --hypothesis-profile thorough`.
+"""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "quick",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile("thorough", settings.get_profile("quick"), derandomize=False, max_examples=2000)
+settings.load_profile("quick")

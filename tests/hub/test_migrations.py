@@ -1,0 +1,69 @@
+"""Migrations: from an empty file, or any earlier one, to today's schema."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from orchestra.hub import migrations, models
+from orchestra.hub.store import Store
+
+
+def _schema(path: Path) -> dict[str, str]:
+    connection = sqlite3.connect(path)
+    found = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
+    connection.close()
+    return found
+
+
+def _version(path: Path) -> int:
+    connection = sqlite3.connect(path)
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    connection.close()
+    return int(found)
+
+
+def test_an_empty_file_gets_every_table_and_todays_version(tmp_path: Path) -> None:
+    Store(tmp_path / "hub.db").close()
+    schema = _schema(tmp_path / "hub.db")
+    for table in models.TABLES:
+        sql = schema[table._meta.table_name]
+        assert "STRICT" in sql.upper(), f"{sql} would take values of a wrong type"
+    assert "task_open" in schema
+    assert _version(tmp_path / "hub.db") == len(migrations.STEPS)
+
+
+def test_opening_again_changes_nothing(tmp_path: Path) -> None:
+    Store(tmp_path / "hub.db").close()
+    before = _schema(tmp_path / "hub.db")
+    Store(tmp_path / "hub.db").close()
+    assert _schema(tmp_path / "hub.db") == before
+
+
+def test_a_step_is_taken_once_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Store(tmp_path / "hub.db").close()
+    taken: list[str] = []
+    more = (lambda database: taken.append("second"), lambda database: taken.append("third"))
+    monkeypatch.setattr(migrations, "STEPS", (*migrations.STEPS, *more))
+    for _ in range(2):
+        Store(tmp_path / "hub.db").close()
+    assert taken == ["second", "third"]
+    assert _version(tmp_path / "hub.db") == len(migrations.STEPS)
+
+
+def test_a_step_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Store(tmp_path / "hub.db").close()
+    before, version = _schema(tmp_path / "hub.db"), _version(tmp_path / "hub.db")
+
+    def broken(database: object) -> None:
+        models.database.execute_sql("CREATE TABLE half (a)")
+        models.database.execute_sql("CREATE TABLE half (a)")
+
+    monkeypatch.setattr(migrations, "STEPS", (*migrations.STEPS, broken))
+    with pytest.raises(migrations.StateFault.__mro__[1]):  # a fault of the world
+        Store(tmp_path / "hub.db")
+    assert (_schema(tmp_path / "hub.db"), _version(tmp_path / "hub.db")) == (before, version)
+    monkeypatch.undo()
+    Store(tmp_path / "hub.db").close()
