@@ -10,7 +10,7 @@ import click
 
 from orchestra.address import Address, Kind, parse_address
 from orchestra.cli import logs, stdin
-from orchestra.cli.shared import SingleProgram, config_defaults, state_option
+from orchestra.cli.shared import SingleProgram, enter, state_option
 from orchestra.limits import DRAIN_S, SLOTS_MAX
 from orchestra.state import StateFolder, default_folder
 from orchestra.version import VERSION
@@ -153,7 +153,7 @@ def _address(text: str, kind: Kind) -> Address:
 
 def run() -> None:
     """Enter the program, with the defaults of the configuration file."""
-    main(default_map=config_defaults("agent"))
+    enter(main, "agent")
 
 
 if __name__ == "__main__":

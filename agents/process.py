@@ -101,7 +101,7 @@ async def run(
     status = process.returncode
     if not code and status:
         if status < 0:
-            code, text = "signal", f"it was ended by {signal.Signals(-status).name}"
+            code, text = "signal", f"it was ended by {_name_of(-status)}"
         else:
             code, text = "exit_code", f"exit code {status}"
     return Ending(status if status is not None and status >= 0 else None, _since(started), code, text)
@@ -134,6 +134,13 @@ def _kill(group: int, number: signal.Signals) -> None:
         os.killpg(group, number)
 
 
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most of the real-time ones have none
+        return f"signal {number}"
+
+
 def _since(started: float) -> int:
     return round((time.monotonic() - started) * 1000)
 
@@ -141,8 +148,9 @@ def _since(started: float) -> int:
 def _why_not_started(plan: Plan, exc: Exception) -> str:
     if isinstance(exc, FileNotFoundError) and plan.cwd and exc.filename == plan.cwd:
         return f"working directory {plan.cwd} does not exist on the agent's machine; give another with --cwd"
+    program = repr(plan.argv[0] if len(plan.argv[0]) <= 200 else plan.argv[0][:197] + "...")
     if isinstance(exc, FileNotFoundError):
-        return f"program {plan.argv[0]!r} is not found on the agent's machine"
+        return f"program {program} is not found on the agent's machine"
     if isinstance(exc, OSError):
-        return f"{plan.argv[0]!r} can't be started: {exc.strerror}"
-    return f"{plan.argv[0]!r} can't be started: {exc}"
+        return f"{program} can't be started: {exc.strerror}"
+    return f"{program} can't be started: {exc}"

@@ -22,7 +22,7 @@ class Warden:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "orchestra.agents.warden"],
+            [sys.executable, "-P", "-m", "orchestra.agents.warden"],  # -P: nothing from the current folder
             stdin=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C in the agent's terminal is not meant for it
         )

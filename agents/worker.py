@@ -11,13 +11,13 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from orchestra.aio import Client
 from orchestra.conversation import Assigned, Canceled, Welcomed
 from orchestra.errors import OrchestraError, PeerError, StaleLease
 from orchestra.job import Job, decode_job
-from orchestra.limits import WORK_LEASE_S
+from orchestra.limits import KILL_GRACE_S, WORK_LEASE_S
 from orchestra.task import TaskState
 
 from .output import Output
@@ -28,6 +28,9 @@ from .settings import AgentSettings
 from .warden import Warden
 
 logger = logging.getLogger(__name__)
+
+_STOP_S: Final = 2 * KILL_GRACE_S  # what a task that is told to stop may take, with what its end takes to be told
+_TEXT_CHARS_MAX: Final = 1000  # of the sentence in a report: it may name a program or folder of any length
 
 
 @dataclass(slots=True)
@@ -55,6 +58,7 @@ class Worker:
         client.on_connected = self._connected
         client.on_lost = self._lost
         client.on_canceled = self._canceled
+        client.on_assigned = self._begin
 
     async def run(self, *, ready: Callable[[], None] = lambda: None) -> None:
         """Work until `drain` is called or the hub ends the conversation for good.
@@ -74,13 +78,7 @@ class Worker:
         )
         ready()
         try:
-            while not (over.done() or draining.done()):
-                coming = asyncio.ensure_future(self._client.next_assignment())
-                await asyncio.wait({coming, over, draining}, return_when=asyncio.FIRST_COMPLETED)
-                if coming.done():
-                    self._begin(coming.result())
-                else:
-                    coming.cancel()
+            await asyncio.wait({over, draining}, return_when=asyncio.FIRST_COMPLETED)
             if over.done():
                 raise over.result()
             await self._finish_work()
@@ -111,9 +109,15 @@ class Worker:
         for running in self._running.values():
             _stop(running, why)
         if self._works:
-            await asyncio.wait(self._works)
+            _, untold = await asyncio.wait(self._works, timeout=_STOP_S)
+            for work in untold:  # its process is gone; it waits for a hub that would take its result
+                work.cancel()
+            await asyncio.gather(*untold, return_exceptions=True)
 
     def _begin(self, assigned: Assigned) -> None:
+        if self._draining.is_set():
+            self._client.give_back(assigned, "the agent stops")
+            return
         running = _Running(assigned, asyncio.get_running_loop().create_future())
         earlier = self._running.get(assigned.seq)
         if earlier is not None:  # an attempt the hub has given up, still ending here
@@ -185,7 +189,7 @@ class Worker:
         if ending.exit_code is not None:
             report["exit_code"] = ending.exit_code
         if ending.code:
-            report |= {"code": ending.code, "text": ending.text}
+            report |= {"code": ending.code, "text": ending.text[:_TEXT_CHARS_MAX]}
         if output.file is not None:
             report["output_file"] = str(output.file)
         try:

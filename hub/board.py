@@ -51,10 +51,7 @@ class Task:
         self.state = state
         self.updated_ms = now_ms
 
-    def row(
-        self, *, result: tuple[int, int] | None = None, report: bytes | None = None, output: bytes = b""
-    ) -> TaskRow:
-        origin, n = result if result else (None, None)
+    def row(self, *, result_n: int | None = None, report: bytes | None = None, output: bytes = b"") -> TaskRow:
         return TaskRow(
             self.seq,
             self.recipient,
@@ -67,8 +64,7 @@ class Task:
             self.generation,
             self.cancel_why,
             self.updated_ms,
-            origin,
-            n,
+            result_n,
             report,
             output if self.state.is_over else None,
         )
@@ -130,6 +126,10 @@ class Board:
     @property
     def is_full(self) -> bool:
         return len(self.tasks) >= TASKS_OPEN_MAX or self.bytes >= TASKS_OPEN_BYTES_MAX
+
+    def first_seq(self, *, default: int) -> int:
+        """Return the lowest seq of an unfinished task. They were added in the order of their seqs."""
+        return next(iter(self.tasks), default)
 
     def add(self, task: Task) -> None:
         """Take in a new task, or one that was loaded; a queued one waits at once."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from orchestra.cli import logs, stdin
-from orchestra.cli.shared import SingleProgram, config_defaults, state_option
+from orchestra.cli.shared import SingleProgram, enter, state_option
 from orchestra.state import StateFolder, default_folder
 from orchestra.version import VERSION
 
@@ -78,7 +78,7 @@ def main(
 
 def run() -> None:
     """Enter the program, with the defaults of the configuration file."""
-    main(default_map=config_defaults("hub"))
+    enter(main, "hub")
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ from .turn import Fetch, Link, Query, Turn
 
 _NORMAL: Final = RANK[Priority.NORMAL]
 _LEASE_MS: Final = int(LEASE_S * 1000)
+_SAVE_MS: Final = 1000  # a starting hub reads the log of this long again: some 60,000 rows at most
 
 
 class Decider:
@@ -82,6 +83,7 @@ class Decider:
         self.channels = Channels(state)
         self.tasks = Tasks(state, snapshot.tasks, at_ms=at_ms)
         self.requests = Requests()
+        self._save_due_ms = at_ms
         self._verbs: dict[int, Callable[[Session, Record, Turn], None]] = {
             SEND: self._send,
             ACK: self._ack,
@@ -151,6 +153,9 @@ class Decider:
     def finish(self, turn: Turn) -> None:
         """End the turn: `state.writes` and `turn` are complete after this."""
         self.tasks.finish(turn)
+        if self.state.unsaved and turn.at_ms >= self._save_due_ms:
+            self.state.save(open_seq=self.tasks.board.first_seq(default=self.state.last_seq + 1))
+            self._save_due_ms = turn.at_ms + _SAVE_MS
 
     def end(self, session: Session, turn: Turn, *, is_orderly: bool = False) -> None:
         """Forget a session. What it was sent goes to others or waits; its tasks wait for it until its lease ends."""
@@ -168,7 +173,8 @@ class Decider:
         state = self.state
         origin = session.origin or state.origin_of(session)
         if n <= origin.last_n:
-            turn.queries.append(Query(session.link, n, "sent_before", {"origin": origin.id}))
+            span = {"origin": origin.id, "after": origin.first_seq, "last": origin.last_seq}
+            turn.queries.append(Query(session.link, n, "sent_before", span))
             return
         rank, is_watched, kept = (_NORMAL, False, None) if not options else _options(options, kind)
         seq = state.last_seq + 1
@@ -191,9 +197,8 @@ class Decider:
             raise Malformed(f"kind {kind} of a SEND is not known; 0 is a message, 1 a task")
         state.last_seq = origin.last_seq = seq
         origin.last_n = n
-        writes = state.writes
-        writes.origins[origin.id] = origin
-        writes.messages.append(
+        state.unsaved[origin.id] = origin
+        state.writes.messages.append(
             (seq, origin.id, n, recipient, kind, rank, turn.now_ms, pack(kept) if kept else None, body)
         )
         turn.sent(session.link, n, seq)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from orchestra.address import parse_address
-from orchestra.errors import NotFound, NotStored, PeerError
+from orchestra.errors import NotFound, NotStored, PeerError, StaleLease
 from orchestra.limits import REPLY_BYTES_MAX
-from orchestra.wire import ERROR, OK, REPLY, SEND, Record
+from orchestra.wire import CALL, ERROR, OK, REPLY, RESULT, SEND, Record
 
 from .grants import check_see_task
 from .store import Store, unpack
@@ -26,34 +26,51 @@ _TASK_COLUMNS: Final = """
 def answer(store: Store, query: Query) -> Record:
     """Return the record that answers `query`."""
     try:
-        if query.name == "sent_before":
-            return _sent_before(store, query)
+        if query.name in _REPEATED:
+            verb, find = _REPEATED[query.name]
+            return [OK, query.ref, find(store, query), 1]
+        verb = CALL
         return [REPLY, query.ref, _QUERIES[query.name](store, query.params)]
     except PeerError as error:
-        verb = SEND if query.name == "sent_before" else 15
         return [ERROR, verb, query.ref, error.code, str(error)]
 
 
-def _sent_before(store: Store, query: Query) -> Record:
-    """A number that was used before: say which seq it became, or that it was refused then.
+def _sent_before(store: Store, query: Query) -> int:
+    """Return which seq a send became whose number was used before.
 
     The log has no index by sender. The search runs backwards from the sender's last seq and stops at the first smaller
     number of the same life, so it reads what was sent since.
+
+    Raises:
+        NotStored: if it was refused then.
     """
     origin, n = query.params["origin"], query.ref
-    task = query.params.get("task")
-    if task is not None:
-        for _ in store.rows("SELECT 1 FROM task WHERE seq=? AND result_origin=? AND result_n=?", task, origin, n):
-            return [OK, n, task, 1]
-    else:
-        span = next(store.rows("SELECT first_seq, last_seq FROM origin WHERE id=?", origin), (0, 0))
-        sql = "SELECT n, seq FROM message WHERE seq <= ? AND seq > ? AND origin = ? ORDER BY seq DESC"
-        for found, seq in store.rows(sql, span[1], span[0], origin):
-            if found == n:
-                return [OK, n, seq, 1]
-            if found < n:
-                break
+    sql = "SELECT n, seq FROM message WHERE seq <= ? AND seq > ? AND origin = ? ORDER BY seq DESC"
+    for found, seq in store.rows(sql, query.params["last"], query.params["after"], origin):
+        if found == n:
+            return int(seq)
+        if found < n:
+            break
     raise NotStored(f"send {n} was refused when it came first; it is not stored")
+
+
+def _result_before(store: Store, query: Query) -> int:
+    """Return the seq of a task whose result was taken before: the same one, from the same agent under the same lease.
+
+    Raises:
+        StaleLease: if no such result was taken.
+    """
+    seq, lease, holder = (query.params[name] for name in ("seq", "lease", "holder"))
+    sql = "SELECT seq FROM task WHERE seq = ? AND lease = ? AND holder = ? AND result_n = ?"
+    for _ in store.rows(sql, seq, lease, holder, query.ref):
+        return int(seq)
+    raise StaleLease(f"task {seq} is not held under lease {lease}; its result is not taken")
+
+
+_REPEATED: Final[dict[str, tuple[int, Callable[[Store, Query], int]]]] = {
+    "result_before": (RESULT, _result_before),
+    "sent_before": (SEND, _sent_before),
+}
 
 
 def _status(store: Store, params: Params) -> Params:

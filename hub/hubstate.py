@@ -35,6 +35,7 @@ class HubState:
     counts: what happened since the start, by name: acked, refused, redelivered, …
     keys: public key (Z85) → the address it proves; the ZAP handler looks here.
     last_seq: the highest seq that was given out.
+    unsaved: the origins whose last number is newer than the database's, by id.
     """
 
     numbers: Numbers
@@ -43,6 +44,7 @@ class HubState:
     keys: dict[str, str]
     ids: dict[str, int]
     texts: dict[int, str]
+    unsaved: dict[int, Origin] = field(default_factory=dict)
     writes: Writes = field(default_factory=Writes)
     roster: Roster = field(default_factory=Roster)
     counts: Counter[str] = field(default_factory=Counter)
@@ -85,7 +87,18 @@ class HubState:
             origin = Origin(self.last_origin, session.peer.id, session.epoch, 0, self.last_seq, self.last_seq)
             self.roster.add_origin(origin)
             session.origin = origin
+            self.writes.origins[origin.id] = origin  # at once: its messages refer to it
         return session.origin
+
+    def save(self, *, open_seq: int) -> None:
+        """Owe the database who sent up to which number, and from where on tasks may be unfinished.
+
+        That is not owed with every message: a starting hub brings it up to date from the log, so saving it
+        now and then only bounds how much of the log that takes.
+        """
+        self.writes.origins.update(self.unsaved)
+        self.writes.saved = (self.last_seq, open_seq)
+        self.unsaved.clear()
 
 
 def unknown(to: str) -> PeerError:

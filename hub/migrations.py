@@ -14,11 +14,7 @@ from . import models
 
 def _first_tables(database: SqliteDatabase) -> None:
     database.create_tables(models.TABLES)
-    # Unfinished tasks are few among many; this is how a starting hub finds them.
-    database.execute_sql(  # type: ignore[no-untyped-call]
-        "CREATE INDEX task_open ON task (seq) WHERE state IN ('queued', 'working')"
-    )
-    models.Hub.create(boot=0)
+    models.Hub.create(boot=0, saved_seq=0, open_seq=0)
 
 
 STEPS: Final[tuple[Callable[[SqliteDatabase], None], ...]] = (_first_tables,)

@@ -30,9 +30,14 @@ class _Table(Model):
 
 
 class Hub(_Table):
-    """One row: how often this database was opened."""
+    """One row: how often this database was opened, and how far it was accounted for when that was last saved.
+
+    `saved_seq`: the saved origins know of all sends up to it. `open_seq`: no task before it is unfinished.
+    """
 
     boot = IntegerField()
+    saved_seq = IntegerField()
+    open_seq = IntegerField()
 
 
 class Address(_Table):
@@ -113,7 +118,11 @@ class Entry(_Table):
 
 
 class Task(_Table):
-    """Where a task is; what was asked is its row in `message`."""
+    """Where a task is; what was asked is its row in `message`.
+
+    `lease` is the number under which its agent holds it. Of a finished task it is the one under which the result was
+    taken, and `result_n` the number the agent gave that result; both are 0 and null where no result was taken.
+    """
 
     seq = IntegerField(primary_key=True)
     recipient = IntegerField()
@@ -126,7 +135,6 @@ class Task(_Table):
     generation = IntegerField()
     cancel_why = TextField(null=True)
     updated_ms = IntegerField()
-    result_origin = IntegerField(null=True)
     result_n = IntegerField(null=True)
     report = BlobField(null=True)
     output = BlobField(null=True)

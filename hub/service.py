@@ -35,6 +35,7 @@ from .turn import Link, Turn, Writes
 logger = logging.getLogger(__name__)
 
 _TICK_S = 0.25  # how late a lapsed lease or a lost wake-up may be noticed
+_GC_THRESHOLDS = (20_000, 20, 50)  # a turn makes many short-lived lists and no cycles: the default looks far too often
 _KICK_AFTER_S = 0.2
 _WATCHDOG_S = 0.05  # a missed edge of libzmq's descriptor costs at most this
 
@@ -99,6 +100,7 @@ class Hub:
             loop.add_reader(descriptor, callback)
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
         try:
             loop.call_soon(self._wake)
             ready()
@@ -189,32 +191,31 @@ class Hub:
                     return
             elif held and self._acks_due is None:
                 self._acks_due = asyncio.get_running_loop().call_later(ACKS_HELD_S, self._commit_acks)
-            following = self._turn()
             for query in turn.queries:
                 turn.send(query.link, history.answer(self._store, query))
-            self._deliver(turn, following)
+            gone = self._deliver(turn)
+            if not (gone or turn.fetches):
+                return
+            following = self._turn()
+            for link in gone:
+                self._open_router().kick(link)
+                decider.lost(link, following)
             for fetch in turn.fetches:
                 decider.loaded(fetch, self._store.fetch(fetch), following)
-            if not (following.out or following.fetches or following.kicks or decider.state.writes.is_urgent()):
-                return
             turn = following
 
-    def _deliver(self, turn: Turn, following: Turn) -> None:
-        router = self._open_router()
+    def _deliver(self, turn: Turn) -> list[bytes]:
+        """Send what is owed; return the connections that are gone or do not read."""
+        router, gone = self._open_router(), []
         # Answers to whoever spoke were owed first, and are sent last: others wait for what they set off.
         for link in reversed(turn.out):
-            records = turn.out[link]
             assert isinstance(link, bytes)
-            if not router.send(link, records):
-                self._drop(link, following)
+            if not router.send(link, turn.out[link]):
+                gone.append(link)
         for link in turn.kicks:
             # What it was told last must reach it first, or it would not know why and come back.
             asyncio.get_running_loop().call_later(_KICK_AFTER_S, self._kick, link)
-
-    def _drop(self, link: Link, turn: Turn) -> None:
-        assert isinstance(link, bytes)
-        self._open_router().kick(link)
-        self._decider.lost(link, turn)
+        return gone
 
     def _kick(self, link: Link) -> None:
         assert isinstance(link, bytes)

@@ -85,9 +85,10 @@ class Tasks:
         turn: Turn,
     ) -> None:
         """Take the result of a task from the agent that holds it."""
-        origin = self._state.origin_of(session)
-        if n <= origin.last_n:
-            turn.queries.append(Query(session.link, n, "sent_before", {"origin": origin.id, "task": seq}))
+        if seq not in session.tasks:  # perhaps it is repeated, and its OK was lost
+            turn.queries.append(
+                Query(session.link, n, "result_before", {"seq": seq, "lease": lease, "holder": session.peer.id})
+            )
             return
         task = self._held(session, seq, lease)
         if outcome not in OUTCOMES:
@@ -95,10 +96,8 @@ class Tasks:
         _check_report(report)
         self._release(session, task)
         task.move(TaskState(outcome), now_ms=turn.now_ms)
-        origin.last_n = n
-        self._state.writes.origins[origin.id] = origin
         turn.sent(session.link, n, seq)
-        self._close(task, report, output, turn, result=(origin.id, n))
+        self._close(task, report, output, turn, result_n=n)
 
     def progress(self, session: Session, seq: int, lease: int, data: bytes, turn: Turn) -> None:
         """Pass output on to who watches."""
@@ -213,20 +212,22 @@ class Tasks:
                 self._wait_again(task, turn)
                 continue
             task.move(TaskState.DEAD, now_ms=turn.now_ms)
+            task.lease = 0
             report = {"code": "too_many_losses", "text": f"{task.losses} agents were lost while they worked on it"}
             self._state.writes.dead.append((task.seq, task.recipient, "too many agents lost", turn.now_ms))
             self._close(task, report, b"", turn)
 
     def _cancel_now(self, task: Task, turn: Turn) -> None:
         task.move(TaskState.CANCELED, now_ms=turn.now_ms)
+        task.lease = 0  # no result was taken
         self._close(task, {"code": "canceled", "text": task.cancel_why or ""}, b"", turn)
 
     def _close(
-        self, task: Task, report: dict[str, Any], output: bytes, turn: Turn, *, result: tuple[int, int] | None = None
+        self, task: Task, report: dict[str, Any], output: bytes, turn: Turn, *, result_n: int | None = None
     ) -> None:
         """Write down a task that is over, and tell everyone who watches."""
         self._changed.pop(task.seq, None)
-        self._state.writes.tasks[task.seq] = task.row(result=result, report=pack(report), output=output)
+        self._state.writes.tasks[task.seq] = task.row(result_n=result_n, report=pack(report), output=output)
         self.board.close(task)
         self._state.counts[task.state.value] += 1
         for link in task.watchers:

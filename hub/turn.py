@@ -34,7 +34,6 @@ class TaskRow(NamedTuple):
     generation: int
     cancel_why: str | None
     updated_ms: int
-    result_origin: int | None
     result_n: int | None
     report: bytes | None
     output: bytes | None
@@ -50,6 +49,8 @@ class Writes:
     keys: list[tuple[str, int, int]] = field(default_factory=list)
     """(public key, peer, ms)."""
     origins: dict[int, Origin] = field(default_factory=dict)
+    saved: tuple[int, int] | None = None
+    """With `origins`: the last seq that they account for, and the first that may be an unfinished task."""
     messages: list[tuple[int, int, int, int, int, int, int, bytes | None, bytes]] = field(default_factory=list)
     """(seq, origin, n, recipient, kind, rank, sent ms, options, body)."""
     deliveries: list[tuple[int, int, int]] = field(default_factory=list)
@@ -80,7 +81,7 @@ class Writes:
 
 
 class Query(NamedTuple):
-    """A question to the database, asked after the commit; its answer goes to `link` as the REPLY to `ref`."""
+    """A question to the database, asked after the commit; its answer goes to `link` and refers to `ref`."""
 
     link: Link
     ref: int

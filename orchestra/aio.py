@@ -22,7 +22,7 @@ from typing import Any, Self
 import zmq
 
 from . import wire
-from .address import Address, parse_peer
+from .address import Address, parse_address, parse_peer
 from .conversation import (
     Assigned,
     Canceled,
@@ -30,6 +30,7 @@ from .conversation import (
     Conversation,
     Ended,
     Finished,
+    Happening,
     Message,
     Progressed,
     Refused,
@@ -58,6 +59,9 @@ from .task import Priority, TaskState
 from .version import VERSION
 
 _decode = wire.Decoder(wire.FROM_HUB).decode
+
+
+_NEWS_KEPT = 4096  # of one task, for a reader that is late; the result holds the whole output
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,41 +96,53 @@ class SubmittedTask:
         self._client = client
         self._result: TaskResult | OrchestraError | None = None
         self._waiting: list[asyncio.Future[None]] = []
-        self._news: asyncio.Queue[Progressed | Changed | None] = asyncio.Queue()
+        self._news: deque[Progressed | Changed] = deque(maxlen=_NEWS_KEPT)
+        self._is_followed = False
 
     async def result(self) -> TaskResult:
         """Wait until the task is over. Safe to cancel, and to call more than once."""
         while self._result is None:
-            over: asyncio.Future[None] = self._client.loop.create_future()
-            self._waiting.append(over)
-            await over
+            await self._something()
         if isinstance(self._result, OrchestraError):
             raise self._result
         return self._result
 
     async def follow(self) -> AsyncIterator[Progressed | Changed]:
         """Give output and changes of state as they happen, until the task is over. For one reader."""
-        while not (self._result is not None and self._news.empty()):
-            news = await self._news.get()
-            if news is None:
+        self._is_followed = True
+        while True:
+            while self._news:
+                yield self._news.popleft()
+            if self._result is not None:
                 return
-            yield news
+            await self._something()
 
     async def cancel(self) -> None:
         """Ask for its end; `result` tells when it came."""
         await self._client.call("task.cancel", seq=self.seq)
 
+    async def _something(self) -> None:
+        happened: asyncio.Future[None] = self._client.loop.create_future()
+        self._waiting.append(happened)
+        await happened
+
+    def _wake(self) -> None:
+        for happened in self._waiting:
+            if not happened.done():
+                happened.set_result(None)
+        self._waiting.clear()
+
     def _tell(self, news: Progressed | Changed) -> None:
+        """Keep news for who follows; of a task that nobody follows only the newest are kept."""
         if self._result is None:
-            self._news.put_nowait(news)
+            self._news.append(news)
+            if self._is_followed:
+                self._wake()
 
     def _finish(self, result: TaskResult | OrchestraError) -> None:
         if self._result is None:
             self._result = result
-            self._news.put_nowait(None)
-            for over in self._waiting:
-                if not over.done():
-                    over.set_result(None)
+            self._wake()
 
 
 class _Stream:
@@ -182,12 +198,28 @@ class Client:
         self._inbox = _Stream()
         self._channels: dict[str, _Stream] = {}
         self._assignments: asyncio.Queue[Assigned] = asyncio.Queue()
+        self.on_assigned: Callable[[Assigned], object] = self._assignments.put_nowait
+        self._handlers: dict[type, Callable[[Any], object]] = {
+            Message: self._put,
+            Stored: self._was_stored,
+            Welcomed: self._was_welcomed,
+            Refused: self._was_refused,
+            Replied: self._replied,
+            Assigned: lambda assigned: self.on_assigned(assigned),
+            Canceled: lambda canceled: self.on_canceled(canceled),
+            Progressed: self._has_news,
+            Changed: self._has_news,
+            Finished: self._finished,
+            Requested: self._was_requested,
+            Ended: self._has_ended,
+        }
         self._room = asyncio.Event()
         self._room.set()
         self._welcomed: asyncio.Event = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._answering: set[asyncio.Task[None]] = set()
         self._is_flushing = False
+        self._refusals = 0  # of sends, by the hub
         self._heard_at = 0.0
         self._error: OrchestraError | None = None
         self._ended: OrchestraError | None = None
@@ -215,17 +247,14 @@ class Client:
         """Say goodbye and let go of everything. Sends without an answer fail with ConnectionLost."""
         if self._context.closed:
             return
+        self._talk.bye()
+        self._flush()
         if self._keeper is not None:
-            self._keeper.cancel()
+            self._keeper.cancel()  # which lets go of the connection
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
         for task in list(self._answering):
             task.cancel()
-        if self._dealer is not None:
-            self._talk.bye()
-            self._flush()
-            self._dealer.close()
-            self._dealer = None
         self._fail_all(self._error or ConnectionLost("the client was closed"))
         await self.loop.run_in_executor(None, self._context.term)
 
@@ -364,14 +393,26 @@ class Client:
     async def send_all(self, to: str, bodies: Iterable[str | bytes]) -> list[int]:
         """Send many messages to one address, in their order and in batches; return their seqs.
 
+        At the first refusal no more are sent. Those already on their way may be stored or refused in their turn;
+        the error's note says how many are stored.
+
         Raises:
-            PeerError: the first refusal; what was sent before it stays sent.
+            PeerError: the first refusal.
         """
-        futures = []
+        sent: list[asyncio.Future[int]] = []
+        refusals = self._refusals
         for body in bodies:
             n = await self._next_send(to, _bytes(body), wire.MESSAGE, None)
-            futures.append(self._sends[n])
-        return [await future for future in futures]
+            sent.append(self._sends[n])
+            if self._refusals > refusals:
+                break
+        answers = await asyncio.gather(*sent, return_exceptions=True)
+        refusal = next((each for each in answers if isinstance(each, BaseException)), None)
+        if refusal is not None:
+            stored = sum(1 for each in answers if isinstance(each, int))
+            refusal.add_note(f"{stored} of the {len(sent)} messages that were sent are stored")
+            raise refusal
+        return [each for each in answers if isinstance(each, int)]
 
     async def submit(
         self,
@@ -417,6 +458,7 @@ class Client:
             ConnectionLost: if the hub went away meanwhile; ask again.
         """
         self._check()
+        parse_address(to)
         ref = self._talk.request(to, int(timeout_s * 1000), _bytes(body))
         try:
             return bytes(await asyncio.wait_for(self._call(ref), timeout_s + 2))
@@ -435,6 +477,7 @@ class Client:
             self._room.clear()
             await self._room.wait()
         self._check()
+        parse_address(to)  # checked here, because a frame with a text of any length would be refused as a whole
         if len(body) > BODY_BYTES_MAX:
             raise TooLarge(f"body is {len(body)} bytes; the limit is {BODY_BYTES_MAX}")
         n = self._talk.send(to, body, kind, options)
@@ -541,16 +584,16 @@ class Client:
             self._talk.progress(task.seq, task.lease, data[start : start + PROGRESS_BYTES_MAX])
         self._flush_soon()
 
-    async def report(self, task: Assigned, outcome: TaskState, report: dict[str, Any], output: bytes) -> None:
-        """Report a task's result; returns once the hub has it on disk.
+    def report(self, task: Assigned, outcome: TaskState, report: dict[str, Any], output: bytes) -> asyncio.Future[int]:
+        """Report a task's result; what is returned is done once the hub has it on disk.
 
-        Raises:
+        Raises (when awaited):
             StaleLease: if the task was given to another agent meanwhile; the result is not taken.
         """
         n = self._talk.result(task.seq, task.lease, outcome.value, report, output)
         stored = self._sends[n] = self.loop.create_future()
         self._flush_soon()
-        await stored
+        return stored
 
     def give_back(self, task: Assigned, why: str) -> None:
         """Let another agent do the task."""
@@ -572,14 +615,8 @@ class Client:
                 self._happened(happening)
         self._flush()
 
-    def _happened(self, happening: object) -> None:
-        kind = type(happening)
-        if kind is Message:
-            self._put(happening)  # type: ignore[arg-type]
-        elif kind is Stored:
-            self._was_stored(happening)  # type: ignore[arg-type]
-        else:
-            self._rare(happening)
+    def _happened(self, happening: Happening) -> None:
+        self._handlers[type(happening)](happening)
 
     def _put(self, message: Message) -> None:
         stream = self._inbox if message.lease else self._channels.get(message.to)
@@ -600,39 +637,31 @@ class Client:
         if not self._room.is_set() and not self._talk.is_full:
             self._room.set()
 
-    def _rare(self, happening: object) -> None:
-        match happening:
-            case Welcomed():
-                self.address, self.generation = happening.address, happening.generation
-                self._welcomed.set()
-                self.on_connected(happening)
-            case Refused():
-                self._was_refused(happening)
-            case Replied():
-                self._replied(happening)
-            case Assigned():
-                self._assignments.put_nowait(happening)
-            case Canceled():
-                self.on_canceled(happening)
-            case Progressed() | Changed():
-                task = self._tasks.get(happening.seq)
-                if task is not None:
-                    task._tell(happening)
-            case Finished():
-                self._finished(happening)
-            case Requested():
-                working = self.loop.create_task(self._answer(happening))
-                self._answering.add(working)
-                working.add_done_callback(self._answering.discard)
-            case Ended():
-                self._error = happening.error
-                if self._dealer is not None:
-                    self._dealer.close(linger_ms=0)
+    def _was_welcomed(self, welcomed: Welcomed) -> None:
+        self.address, self.generation = welcomed.address, welcomed.generation
+        self._welcomed.set()
+        self.on_connected(welcomed)
+
+    def _has_news(self, news: Progressed | Changed) -> None:
+        task = self._tasks.get(news.seq)
+        if task is not None:
+            task._tell(news)
+
+    def _was_requested(self, requested: Requested) -> None:
+        working = self.loop.create_task(self._answer(requested))
+        self._answering.add(working)
+        working.add_done_callback(self._answering.discard)
+
+    def _has_ended(self, ended: Ended) -> None:
+        self._error = ended.error
+        if self._dealer is not None:
+            self._dealer.close(linger_ms=0)
 
     def _was_refused(self, refused: Refused) -> None:
         waiting: asyncio.Future[Any] | None
         if refused.what in (wire.SEND, wire.RESULT):
             waiting = self._sends.pop(refused.ref, None) or self._submitting.get(refused.ref)
+            self._refusals += 1
             self._room.set()
         else:
             waiting = self._calls.get(refused.ref)

@@ -18,6 +18,9 @@ from .errors import ConnectionLost, HubUnreachable, KeyRefused, OrchestraError
 from .keys import KeyPair
 from .limits import FRAME_BYTES_MAX, HEARTBEAT_S, LEASE_S, ROUTING_ID_BYTES
 
+# Plain integers: enum operations cost several microseconds each on the way of every message.
+_POLLIN = int(zmq.POLLIN)
+_DONTWAIT = int(zmq.DONTWAIT)
 _FRAMES_AT_ONCE = 64  # then the loop's other work has its turn
 _LINGER_MS = 1000  # how long a closing client waits for its last records to leave
 
@@ -71,8 +74,14 @@ class Dealer:
         self._loop.call_soon(self._watch)
 
     def send(self, frames: Iterable[bytes]) -> None:
+        """Send, or let it be where the connection is over already: `down` tells, and what matters is said again."""
+        if self._socket.closed:
+            return
         for frame in frames:
-            self._socket.send(frame, zmq.DONTWAIT)
+            try:
+                self._socket.send(frame, _DONTWAIT)
+            except zmq.Again:
+                return
         self.rearm()
 
     def rearm(self) -> None:
@@ -95,7 +104,7 @@ class Dealer:
             return
         frames: list[bytes] = []
         while _is_readable(self._socket):
-            frames.append(self._socket.recv(zmq.DONTWAIT))
+            frames.append(self._socket.recv(_DONTWAIT))
             if len(frames) >= _FRAMES_AT_ONCE:
                 self._loop.call_soon(self._wake)
                 break
@@ -131,4 +140,4 @@ class Dealer:
 
 
 def _is_readable(each: zmq.Socket[bytes]) -> bool:
-    return bool(int(each.get(zmq.EVENTS)) & zmq.POLLIN)
+    return bool(zmq.zmq_poll([(each, _POLLIN)], 0))

@@ -172,7 +172,8 @@ def _tree(root: type[OrchestraError]) -> list[type[OrchestraError]]:
     return [root, *(found for child in root.__subclasses__() for found in _tree(child))]
 
 
-BY_CODE: dict[str, type[OrchestraError]] = {cls.code: cls for cls in _tree(OrchestraError)}
+# The root last: the branches that have no code of their own share its code.
+BY_CODE: dict[str, type[OrchestraError]] = {cls.code: cls for cls in reversed(_tree(OrchestraError))}
 
 
 def error_of(code: str, text: str) -> OrchestraError:

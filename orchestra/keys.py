@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import secrets
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -42,7 +44,7 @@ def fingerprint(public: str) -> str:
 
 
 def is_public_key(text: str) -> bool:
-    """Whether `text` is 40 characters of Z85 that stand for 32 bytes."""
+    """Whether `text` can be half of a key pair: 40 characters of Z85 that stand for 32 bytes."""
     try:
         return len(text) == 40 and len(z85.decode(text)) == 32
     except (ValueError, KeyError, UnicodeEncodeError, OverflowError):
@@ -69,7 +71,7 @@ def load_key(path: Path) -> KeyPair:
     if mode & _LOOSE:
         raise KeyFault(f"key file {path} may be read by others; mend it with: chmod 600 {path}")
     found = dict(_LINE.findall(text))
-    if not {"public-key", "secret-key"} <= found.keys():
+    if not all(is_public_key(found.get(half, "")) for half in ("public-key", "secret-key")):
         raise KeyFault(f"{path} is not a key file; move it away and start again to make a new key")
     return KeyPair(found["public-key"], found["secret-key"])
 
@@ -86,7 +88,7 @@ def save_key(path: Path, pair: KeyPair, *, owner: str) -> None:
         f'    public-key = "{pair.public}"\n'
         f'    secret-key = "{pair.secret}"\n'
     )
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -98,7 +100,8 @@ def save_key(path: Path, pair: KeyPair, *, owner: str) -> None:
     except OSError as exc:
         raise KeyFault(f"key file {path} can't be written: {exc.strerror}") from exc
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink()
 
 
 def load_or_make_key(path: Path, *, owner: str) -> KeyPair:

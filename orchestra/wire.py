@@ -10,7 +10,7 @@ set (0.3 µs a record), which is why the shapes below are written as tuples of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -243,8 +243,11 @@ pack: Final[Callable[[Any], bytes]] = msgpack.Packer(use_bin_type=True, autorese
 """Encode one batch, or anything else that msgpack can hold, as bytes. Not safe across threads."""
 
 
-def encode(records: Iterable[Record]) -> Iterator[bytes]:
+def encode(records: Sequence[Record]) -> Iterator[bytes]:
     """Give the frames that carry `records` in their order, none of them above the limits of a batch."""
+    if len(records) == 1:
+        yield pack(records)
+        return
     batch: list[Record] = []
     size = 0
     for record in records:

@@ -85,6 +85,11 @@ def _guarded(run: Callable[[], T]) -> T:
         sys.exit(INTERRUPTED)
 
 
+def enter(program: click.Command, section: str) -> None:
+    """Run a program, with the defaults of its table in the configuration file."""
+    program.main(default_map=_guarded(lambda: config_defaults(section)))
+
+
 def fail(text: str, code: int) -> NoReturn:
     """End the program with one sentence."""
     click.echo(f"{click.style('error:', fg='red', bold=True)} {text}", err=True)
@@ -153,7 +158,7 @@ def table(columns: list[str], rows: list[list[str]]) -> None:
     """Print a table: drawn on a terminal, tab-separated with a header line where it is piped."""
     if not sys.stdout.isatty():
         for row in (columns, *rows):
-            click.echo("\t".join(" ".join(cell.split()) for cell in row))
+            click.echo("\t".join(clean(" ".join(cell.split())) for cell in row))
         return
     from rich import box
     from rich.table import Table

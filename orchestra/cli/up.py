@@ -81,7 +81,7 @@ class _Child(ExitStack):
         super().__init__()
         self.name = name
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *options],
+            [sys.executable, "-P", "-m", module, *options],  # -P: no file of the current folder is a module
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for us; we tell the children in order

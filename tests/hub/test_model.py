@@ -246,7 +246,7 @@ class HubMachine(RuleBasedStateMachine):
             assert (seq in board.tasks) == (not state.is_over)
             assert ended in ("", state.value)
         for session in sessions:
-            assert len(session.tasks) <= max(session.slots, 2)
+            assert len(session.tasks) <= max(session.slots, 3)
         assert board.bytes == sum(len(task.body) for task in board.tasks.values())
 
 

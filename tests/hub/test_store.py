@@ -110,7 +110,7 @@ def test_a_folder_that_is_not_there_is_a_state_fault(tmp_path: Path) -> None:
 
 def test_nobody_else_may_read_the_database(tmp_path: Path, store: Store) -> None:
     store.commit(_writes(1), now_ms=NOW_MS)
-    for name in ("hub.db", "hub.db-wal", "hub.db-shm"):
+    for name in ("hub.db", "hub.db-wal"):
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600, name
 
 
@@ -163,14 +163,23 @@ def test_a_commit_that_breaks_a_rule_of_the_schema_leaves_nothing(store: Store) 
     store.commit(_writes(2, 3), now_ms=NOW_MS)
 
 
-def test_another_process_that_holds_the_file_is_named(tmp_path: Path, store: Store) -> None:
-    other = sqlite3.connect(tmp_path / "hub.db", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StorageFault, match="another program holds the file"):
-        store.commit(_writes(1), now_ms=NOW_MS)
-    other.execute("ROLLBACK")
+def test_nobody_else_can_write_or_read_the_file_while_a_hub_has_it(tmp_path: Path, store: Store) -> None:
+    other = sqlite3.connect(tmp_path / "hub.db", isolation_level=None, timeout=0)
+    for sql in ("BEGIN IMMEDIATE", "SELECT * FROM hub"):
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute(sql)
     other.close()
     store.commit(_writes(1), now_ms=NOW_MS)
+
+
+def test_another_program_that_holds_the_file_is_named(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "hub.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(StorageFault, match="another program holds the file"):
+        Store(tmp_path / "hub.db")
+    other.execute("ROLLBACK")
+    other.close()
+    Store(tmp_path / "hub.db").close()
 
 
 def test_an_empty_database_loads_as_an_empty_hub(store: Store) -> None:

@@ -1,0 +1,116 @@
+"""The warden, as a process: what it is for is a killed agent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from orchestra.agents.warden import Warden
+
+from ..system.programs import PYTHON, is_alive, wait_until
+
+# An agent that dies without a word: it has a task (whose process group is given) and never says that it ended.
+AGENT_KILLED = """
+import os, signal, sys
+from orchestra.agents.warden import Warden
+warden = Warden()
+warden.watch(int(sys.argv[1]))
+print(warden._process.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def group() -> Iterator[subprocess.Popen[bytes]]:
+    """A process group of a shell and its child."""
+    process = subprocess.Popen(
+        ["sh", "-c", "sleep 600 & echo $!; wait"], start_new_session=True, stdout=subprocess.PIPE
+    )
+    yield process
+    with suppress(ProcessLookupError):
+        process.kill()
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+def _child(group: subprocess.Popen[bytes]) -> int:
+    assert group.stdout is not None
+    return int(group.stdout.readline())
+
+
+def test_when_the_agent_is_killed_its_groups_are_killed_and_the_warden_ends(group: subprocess.Popen[bytes]) -> None:
+    child = _child(group)
+    agent = subprocess.run(
+        [*PYTHON, "-c", AGENT_KILLED, str(group.pid)], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert agent.returncode == -signal.SIGKILL, agent.stderr
+    assert group.wait(30) == -signal.SIGKILL
+    wait_until(lambda: not is_alive(child), "the child of the task to be gone")
+    wait_until(lambda: not is_alive(int(agent.stdout)), "the warden to end")
+
+
+def test_a_group_that_was_forgotten_is_left_alone(group: subprocess.Popen[bytes]) -> None:
+    child = _child(group)
+    warden = Warden()
+    warden.watch(group.pid)
+    warden.forget(group.pid)
+    warden.close()
+    assert group.poll() is None
+    assert is_alive(child)
+    _end(group, child)
+
+
+def test_closing_ends_what_is_still_watched(group: subprocess.Popen[bytes]) -> None:
+    child = _child(group)
+    warden = Warden()
+    warden.watch(group.pid)
+    warden.close()
+    assert group.wait(30) == -signal.SIGKILL
+    wait_until(lambda: not is_alive(child), "the child of the task to be gone")
+
+
+def test_a_group_that_is_gone_does_not_keep_the_warden_from_the_next(group: subprocess.Popen[bytes]) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""], start_new_session=True)
+    gone.wait()
+    warden = Warden()
+    warden.watch(gone.pid)
+    warden.watch(group.pid)
+    warden.close()
+    assert group.wait(30) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_is_meant_for_the_agent_does_not_end_the_warden(
+    group: subprocess.Popen[bytes], number: signal.Signals
+) -> None:
+    warden = Warden()
+    warden.watch(group.pid)
+    stat = wait_until(lambda: _ignores(warden._process.pid), "the warden to ignore signals")
+    assert stat
+    warden._process.send_signal(number)
+    warden.close()
+    assert group.wait(30) == -signal.SIGKILL, "it ended before it did its work"
+
+
+def _ignores(pid: int) -> bool:
+    """Whether the process ignores the three signals already: it has to start before it can."""
+    try:
+        with open(f"/proc/{pid}/status") as status:
+            (line,) = [line for line in status if line.startswith("SigIgn")]
+    except FileNotFoundError:
+        pytest.skip("what another process ignores is read from /proc")
+    mask = int(line.split()[1], 16)
+    return all(mask >> (number - 1) & 1 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+
+
+def _end(group: subprocess.Popen[bytes], child: int) -> None:
+
+    os.killpg(group.pid, signal.SIGKILL)
+    wait_until(lambda: not is_alive(child), "the child of the task to be gone")

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from orchestra.limits import BODY_BYTES_MAX
+
+from ..system.programs import Place
+
+# Clears the screen, rings, turns colours on in both ways a terminal knows, writes backwards, returns to the line start.
+NASTY = "be\x1b[2J\x1b]0;owned\x07\x9b31m\u202ega\rst"
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
+
+
+def test_send_says_under_which_number_the_message_is_stored(desk: Place, known: Callable[[str], str]) -> None:
+    to = known("matrix/one")
+    ended = desk.run("send", to, "hello")
+    assert ended.code == 0
+    assert re.fullmatch(rf"message \d+ to {to} is stored\n", ended.stdout)
+    assert ended.stderr == ""
+
+
+def test_send_as_json(desk: Place, known: Callable[[str], str]) -> None:
+    to = known("matrix/json")
+    data = desk.run("send", to, "hello", "--json").data
+    assert data["to"] == to
+    assert [message["seq"] for message in desk.run("inbox", "--as", to, "--json").data] == [data["seq"]]
+
+
+@pytest.mark.parametrize("words", [[], ["-"]])
+def test_send_takes_the_text_from_standard_input(
+    desk: Place, known: Callable[[str], str], words: list[str], request: pytest.FixtureRequest
+) -> None:
+    to = known(f"matrix/piped-{len(words)}")
+    assert desk.run("send", to, *words, stdin="from a pipe\nin two lines\n").code == 0
+    (message,) = desk.run("inbox", "--as", to, "--json").data
+    assert message["text"] == "from a pipe\nin two lines\n"
+
+
+def test_send_without_a_text_on_a_terminal_says_what_is_missing(desk: Place) -> None:
+    ended = desk.run_on_terminal("send", "matrix/one")
+    assert ended.code == 2
+    assert "write the text as the second argument, or pipe it in" in ended.stdout
+
+
+def test_the_largest_body_is_taken_and_one_byte_more_is_refused(desk: Place, known: Callable[[str], str]) -> None:
+    to = known("matrix/large")
+    assert desk.run("send", to, stdin=b"x" * BODY_BYTES_MAX).code == 0
+    ended = desk.run("send", to, stdin=b"x" * (BODY_BYTES_MAX + 1))
+    assert f"the limit is {BODY_BYTES_MAX}" in ended.assert_is_one_sentence(2)
+    assert len(desk.run("inbox", "--as", to, "--json").data) == 1
+
+
+@pytest.mark.parametrize(
+    ("to", "code", "sentence"),
+    [
+        ("matrix/nobody", 1, "no peer matrix/nobody is known here"),
+        ("channel/nothing", 1, "channel/nothing"),
+        ("queue/default", 2, "takes tasks, not messages"),
+        ("nobody", 2, "is not an address"),
+        ("agent/../../etc/passwd", 2, "no valid name"),
+        ("agent/\x1b[2J", 2, r"'agent/\x1b[2J' has no valid name"),
+    ],
+)
+def test_a_recipient_that_can_not_be_is_one_sentence(desk: Place, to: str, code: int, sentence: str) -> None:
+    assert sentence in desk.run("send", to, "hello").assert_is_one_sentence(code)
+
+
+def test_a_broadcast_reaches_every_matrix_also_one_that_is_away(desk: Place, known: Callable[[str], str]) -> None:
+    names = [known("matrix/wide-1"), known("matrix/wide-2")]
+    assert desk.run("send", "*", "to all of you").code == 0
+    for name in names:
+        assert "to all of you" in desk.run("inbox", "--as", name).stdout
+
+
+def test_only_the_four_priorities_are_taken(desk: Place) -> None:
+    assert desk.run("send", "matrix/one", "x", "--priority", "asap").code == 2
+
+
+def test_looking_does_not_consume_and_reading_does(desk: Place, known: Callable[[str], str]) -> None:
+    to = known("matrix/reader")
+    for text in ("first", "second", "third"):
+        desk.run("send", to, text)
+    for _ in range(2):
+        rows = [line.split("\t") for line in desk.run("inbox", "--as", to).stdout.splitlines()]
+        assert rows[0] == ["ID", "FROM", "SENT", "TEXT"]
+        assert [row[3] for row in rows[1:]] == ["first", "second", "third"]
+    ids = [row[0] for row in rows[1:]]
+
+    read = desk.run("read", ids[1], "--as", to)
+    assert (read.code, read.stderr) == (0, "")
+    assert read.stdout.startswith(f"{ids[1]}  from operator/")
+    assert read.stdout.endswith("\nsecond\n\n")
+    left = [message["text"] for message in desk.run("inbox", "--as", to, "--json").data]
+    assert left == ["first", "third"]
+
+    assert [message["text"] for message in desk.run("read", "--all", "--json", "--as", to).data] == ["first", "third"]
+    nothing = desk.run("inbox", "--as", to)
+    assert (nothing.code, nothing.stdout, nothing.stderr) == (1, "", "no unread messages\n")
+
+
+def test_reading_what_is_not_there_says_so_and_still_shows_the_rest(desk: Place, known: Callable[[str], str]) -> None:
+    to = known("matrix/partial")
+    seq = desk.run("send", to, "here", "--json").data["seq"]
+    ended = desk.run("read", str(seq), "999999", "--as", to)
+    assert ended.code == 1
+    assert "here" in ended.stdout
+    assert ended.stderr == "error: no unread message 999999 to you; see: orchestra inbox\n"
+    assert desk.run("read", str(seq), "--as", to).code == 1
+
+
+def test_reading_needs_a_number_or_all(desk: Place) -> None:
+    ended = desk.run("read")
+    assert ended.code == 2
+    assert "say --all" in ended.stderr
+
+
+def test_an_empty_inbox_as_json_is_an_empty_list(desk: Place, known: Callable[[str], str]) -> None:
+    assert desk.run("inbox", "--as", known("matrix/empty"), "--json").data == []
+
+
+def test_control_characters_of_others_reach_neither_a_terminal_nor_a_pipe(
+    desk: Place, known: Callable[[str], str]
+) -> None:
+    to = known("matrix/nasty")
+    seq = str(desk.run("send", to, NASTY, "--json").data["seq"])
+    for ended in (desk.run("inbox", "--as", to), desk.run("read", seq, "--as", to)):
+        assert ended.code == 0
+        assert not CONTROLS.findall(ended.stdout)
+        assert "owned" in ended.stdout
+
+    seq = str(desk.run("send", to, NASTY, "--json").data["seq"])
+    for ended in (desk.run_on_terminal("inbox", "--as", to), desk.run_on_terminal("read", seq, "--as", to)):
+        assert ended.code == 0
+        assert "\x1b[2J" not in ended.stdout
+        assert "\x1b]0" not in ended.stdout
+        assert not set("\x07\x9b\u202e") & set(ended.stdout)
+        assert "owned" in ended.stdout
+
+
+def test_a_body_that_is_no_text_is_shown_with_replacement_characters(desk: Place, known: Callable[[str], str]) -> None:
+    to = known("matrix/bytes")
+    desk.run("send", to, stdin=b"\xff\xfe ok")
+    assert "\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER} ok" in desk.run("read", "--all", "--as", to).stdout
+
+
+def test_a_long_text_is_shortened_in_the_inbox_and_whole_when_read(desk: Place, known: Callable[[str], str]) -> None:
+    to, text = known("matrix/long"), "word " * 100
+    desk.run("send", to, text)
+    assert desk.run("inbox", "--as", to).stdout.rstrip().endswith("...")
+    assert text in desk.run("read", "--all", "--as", to).stdout

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from orchestra.version import VERSION
+
+from ..system.programs import Place
+
+
+def test_status_tells_what_runs_where(desk: Place) -> None:
+    ended = desk.run("status")
+    assert (ended.code, ended.stderr) == (0, "")
+    lines = ended.stdout.splitlines()
+    assert lines[0].startswith(f"hub       {VERSION}, process ")
+    assert lines[0].endswith(", durability full")
+    assert f"          ipc://{desk.state}/hub.sock" in lines
+    assert "2 of 2 agents" in ended.stdout
+
+
+def test_status_as_json_has_what_a_monitor_needs(desk: Place) -> None:
+    data = desk.run("status", "--json").data
+    assert data["version"] == VERSION
+    assert data["peers"]["agent"] == {"known": 2, "online": 2}
+    assert {"pid", "endpoints", "durability", "started_ms", "tasks", "stored", "counts", "mailboxes"} <= data.keys()
+
+
+def test_peers_shows_who_is_connected_and_what_they_serve(desk: Place) -> None:
+    rows = [line.split("\t") for line in desk.run("peers").stdout.splitlines()]
+    assert rows[0] == ["PEER", "STATE", "SINCE", "TASKS", "SERVES", "HOST"]
+    agents = {row[0]: row for row in rows if row[0].startswith("agent/exec")}
+    assert agents.keys() == {"agent/exec-1", "agent/exec-2"}
+    for row in agents.values():
+        assert (row[1], row[3], row[4]) == ("online", "0 of 1", "queue/default")
+
+
+def test_peers_online_leaves_out_those_who_are_away(desk: Place, known: Callable[[str], str]) -> None:
+    away = known("matrix/away")
+    assert away in desk.run("peers").stdout
+    assert away not in desk.run("peers", "--online").stdout
+    (found,) = [peer for peer in desk.run("peers", "--json").data if peer["address"] == away]
+    assert found["sessions"] == []
+
+
+def test_on_a_terminal_the_table_is_drawn(desk: Place) -> None:
+    ended = desk.run_on_terminal("peers")
+    assert ended.code == 0
+    assert "PEER" in ended.stdout
+    assert "─" in ended.stdout
+    assert "\t" not in ended.stdout

@@ -1,0 +1,633 @@
+"""The hub as a process would be: real sockets, real files, real clients, and some that mean harm."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+from orchestra import aio, wire
+from orchestra.address import parse_peer
+from orchestra.errors import (
+    HubUnreachable,
+    KeyRefused,
+    NotAllowed,
+    PortInUse,
+    Replaced,
+    StaleLease,
+    StateFault,
+    StorageFault,
+    UnknownRecipient,
+)
+from orchestra.hub import router as router_module
+from orchestra.hub.service import Hub
+from orchestra.hub.settings import HubSettings
+from orchestra.keys import make_key_pair
+from orchestra.limits import FRAME_BYTES_MAX
+from orchestra.state import HubCard, StateFolder
+from orchestra.task import TaskState
+from orchestra.wire import ACK, CREDIT, DELIVER, ERROR, OK, PING, SEND
+
+from .livehub import LiveHub, live_hub, raw_peer, run, soon, until
+
+
+async def _first(messages: Any) -> Any:
+    return await soon(anext(messages))
+
+
+# Serving.
+
+
+def test_a_message_is_stored_delivered_and_acknowledged(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("agent/a") as agent, hub.connect("matrix/m") as matrix:
+            messages = agent.messages()
+            reading = asyncio.ensure_future(anext(messages))
+            seq = await soon(matrix.send("agent/a", "hello"))
+            message = await soon(reading)
+            assert (message.seq, message.sender, message.text) == (seq, "matrix/m", "hello")
+            reading = asyncio.ensure_future(anext(messages))
+            await until(lambda: hub.count("acked") == 1)
+            reading.cancel()
+
+    run(scenario())
+
+
+def test_a_task_goes_round(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with (
+            live_hub(tmp_path) as hub,
+            hub.connect("agent/a", slots=1, queues=["queue/q"]) as agent,
+            hub.connect("matrix/m") as matrix,
+        ):
+            task = await soon(matrix.submit("queue/q", prompt="do it"))
+            assigned = await soon(agent.next_assignment())
+            agent.tell_progress(assigned, b"working")
+            await soon(agent.report(assigned, TaskState.COMPLETED, {"exit_code": 0}, b"done"))
+            result = await soon(task.result())
+            assert (result.seq, result.is_ok, result.text, result.report) == (task.seq, True, "done", {"exit_code": 0})
+            with pytest.raises(StaleLease):
+                await soon(agent.report(assigned, TaskState.COMPLETED, {}, b"again"))
+
+    run(scenario())
+
+
+def test_what_the_hub_refuses_is_raised_where_it_was_asked(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("agent/a") as agent:
+            with pytest.raises(UnknownRecipient):
+                await soon(agent.send("agent/nobody", "x"))
+            with pytest.raises(NotAllowed):
+                await soon(agent.submit("queue/q", prompt="x"))
+            with pytest.raises(NotAllowed):
+                await soon(agent.call("keys.accept", address="agent/b", public_key=make_key_pair().public))
+            assert await soon(agent.send("agent/a", "still here")) == 1
+
+    run(scenario())
+
+
+def test_everything_is_as_it_was_after_a_restart(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("matrix/m") as matrix:
+            key = hub.enrol("agent/a")
+            sent = await soon(matrix.send_all("agent/a", [f"{i}" for i in range(300)]))
+            card = hub.folder.read_card()
+        async with live_hub(tmp_path) as hub, hub.connect("agent/a", key=key) as agent:
+            assert hub.folder.read_card().public_key == card.public_key
+            messages = agent.messages()
+            assert [(await _first(messages)).seq for _ in sent] == sent
+
+    run(scenario())
+
+
+def test_clients_find_a_hub_that_was_restarted_and_go_on(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        hub = await LiveHub.open(tmp_path)
+        agent = await hub.connect("agent/a", patience_s=None)
+        matrix = await hub.connect("matrix/m", patience_s=None)
+        messages = agent.messages()
+        await soon(matrix.send("agent/a", "before"))
+        assert (await _first(messages)).text == "before"
+        await hub.close()
+        sending = asyncio.ensure_future(matrix.send("agent/a", "meanwhile"))
+        async with live_hub(tmp_path):
+            assert (await _first(messages)).text == "meanwhile"
+            assert await soon(sending) == 2
+            await agent.close()
+            await matrix.close()
+
+    run(scenario())
+
+
+def test_a_newer_process_of_an_agent_stops_the_older_with_a_reason(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub:
+            key = hub.enrol("agent/a")
+            async with hub.connect("agent/a", key=key) as old, hub.connect("agent/a", key=key) as new:
+                assert isinstance(await soon(old.wait_over()), Replaced)
+                with pytest.raises(Replaced, match="another process connected as agent/a"):
+                    await soon(old.send("agent/a", "x"))
+                await soon(new.send("agent/a", "x"))
+
+    run(scenario())
+
+
+def test_a_hub_that_stops_says_so(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        hub = await LiveHub.open(tmp_path)
+        async with raw_peer(hub, "matrix/m") as peer:
+            await peer.hello()
+            await hub.close()
+            assert (await peer.next())[:2] == [wire.BYE, "stopping"]
+
+    run(scenario())
+
+
+def test_a_client_that_closes_is_gone_at_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with (
+            live_hub(tmp_path) as hub,
+            hub.connect("agent/a", slots=1) as agent,
+            hub.connect("operator/o") as operator,
+        ):
+            task = await soon(operator.submit("agent/a", prompt="x"))
+            await soon(agent.next_assignment())
+            await agent.close()
+            await until(lambda: not hub.decider.state.roster.peers["agent/a"].sessions)
+            async with hub.connect("agent/a", slots=1) as again:
+                assert (await soon(again.next_assignment())).seq == task.seq
+            assert list(hub.store.rows("SELECT losses FROM task")) == [(0,)], "it said goodbye"
+
+    run(scenario())
+
+
+# Starting.
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(PortInUse, match=rf"{port} is in use.*--port"):
+            Hub(HubSettings(StateFolder(tmp_path / "state"), port=port))
+    Hub(HubSettings(StateFolder(tmp_path / "state"), port=0)).close()  # and nothing is left locked
+
+
+def test_a_second_hub_on_the_same_folder_is_refused_and_the_first_is_unharmed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub:
+            with pytest.raises(StateFault, match="choose another with --state"):
+                Hub(HubSettings(hub.folder, port=0))
+            async with hub.connect("matrix/m") as matrix:
+                await soon(matrix.send("matrix/m", "x"))
+
+    run(scenario())
+
+
+def test_a_folder_that_others_may_enter_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o755)
+    with pytest.raises(StateFault, match="chmod 700"):
+        Hub(HubSettings(StateFolder(tmp_path / "state"), port=0))
+
+
+def test_the_local_socket_is_for_this_user_alone_and_goes_with_the_hub(tmp_path: Path) -> None:
+    hub = Hub(HubSettings(StateFolder(tmp_path / "state"), port=0))
+    path = tmp_path / "state" / "hub.sock"
+    assert path.stat().st_mode & 0o777 == 0o600
+    hub.close()
+    assert not path.exists()
+
+
+# Keys.
+
+
+def test_a_key_the_hub_does_not_know_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub:
+            for endpoint in hub.hub.endpoints:
+                card = HubCard((endpoint,), hub.public_key)
+                client = aio.Client(card=lambda card=card: card, key=make_key_pair(), address=parse_peer("agent/a"))
+                with pytest.raises(KeyRefused, match="does not know this key; ask its operator to accept it"):
+                    await soon(client.open(patience_s=None))
+            assert hub.count("keys_refused") == 2
+            assert hub.decider.state.roster.sessions == {}
+
+    run(scenario())
+
+
+def test_without_its_handshake_handler_the_hub_lets_nobody_in(tmp_path: Path) -> None:
+    """CURVE alone would accept any key: the hub must fail closed."""
+
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub:
+            known = hub.enrol("agent/a")
+            router = hub.router
+            asyncio.get_running_loop().remove_reader(router.handshake_descriptor)
+            router.answer_handshakes = lambda: None
+            router._zap.close(0)
+            for key in (make_key_pair(), known):
+                async with raw_peer(hub, "agent/a", key=key) as peer:
+                    await peer.say([PING, 1])
+                    failed = (
+                        zmq.EVENT_HANDSHAKE_FAILED_AUTH | 0,
+                        zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | 0,
+                        zmq.EVENT_DISCONNECTED | 0,
+                    )
+                    assert await peer.event(*failed, zmq.EVENT_HANDSHAKE_SUCCEEDED | 0) in failed
+            assert not router.has_input()
+            router._zap = router._context.socket(zmq.REP)
+
+    run(scenario())
+
+
+def test_a_server_that_does_not_have_the_hubs_key_is_not_believed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub:
+            key = hub.enrol("agent/a")
+            card = HubCard((hub.tcp,), make_key_pair().public)
+            client = aio.Client(card=lambda: card, key=key)
+            with pytest.raises(HubUnreachable):
+                await soon(client.open(patience_s=0))
+
+    run(scenario())
+
+
+def test_a_key_speaks_for_its_own_name_alone(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub:
+            hub.enrol("operator/o")
+            async with raw_peer(hub, "agent/a") as peer:
+                await peer.say([wire.HELLO, 1, 1, "operator/o", peer.epoch, 0, 0, [], [], {}])
+                assert (await peer.next())[3] == "wrong_name"
+
+    run(scenario())
+
+
+def test_a_key_is_let_in_from_the_moment_it_is_accepted(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("operator/o") as operator:
+            key = make_key_pair()
+            await soon(operator.call("keys.accept", address="agent/new", public_key=key.public))
+            async with hub.connect("agent/new", key=key) as agent:
+                await soon(agent.send("operator/o", "here I am"))
+
+    run(scenario())
+
+
+# What peers do that they should not.
+
+
+def test_a_smuggled_frame_is_dropped_and_the_victim_unharmed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with (
+            live_hub(tmp_path) as hub,
+            raw_peer(hub, "operator/victim") as victim,
+            raw_peer(hub, "agent/evil") as evil,
+        ):
+            await victim.hello(credit=10)
+            await evil.hello()
+            forged = wire.pack([[SEND, 1, "operator/victim", 0, b"forged", None]])
+            for frames in (
+                (wire.pack([[PING, 1]]), victim.routing_id, forged),
+                (victim.routing_id, forged),
+                (b"", victim.routing_id, forged, victim.routing_id, forged),
+            ):
+                await evil.say_frames(*frames)
+            assert await evil.hears() == []
+            assert await victim.hears() == []
+            assert hub.count("smuggled") == 3
+            assert list(hub.store.rows("SELECT count(*) FROM message")) == [(0,)]
+            await victim.say([SEND, 1, "operator/victim", 0, b"true", None])
+            assert {record[0] for record in await victim.hears()} == {OK, DELIVER}
+
+    run(scenario())
+
+
+def test_of_two_connections_with_one_routing_id_the_first_keeps_working(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, raw_peer(hub, "matrix/victim") as victim:
+            await victim.hello(credit=10)
+            async with raw_peer(hub, "agent/thief", routing_id=victim.routing_id) as thief:
+                await thief.say(
+                    [wire.HELLO, 1, 1, "", thief.epoch, 100, 0, [], [], {}], [SEND, 1, "matrix/victim", 0, b"x", None]
+                )
+                await thief.event(zmq.EVENT_HANDSHAKE_SUCCEEDED | 0)
+                async with hub.connect("operator/o") as operator:
+                    await soon(operator.send("matrix/victim", "secret"))
+                (delivery,) = await victim.hears()
+                assert delivery[9] == b"secret"
+                assert not await thief.socket.poll(0)
+                assert list(hub.store.rows("SELECT count(*) FROM message")) == [(1,)]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("routing_id", [b"", b"a", b"agent/a", b"\x01" * 15])
+def test_a_routing_id_that_could_be_guessed_gets_no_session(tmp_path: Path, routing_id: bytes) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, raw_peer(hub, "agent/a", routing_id=routing_id) as peer:
+            await peer.say([wire.HELLO, 1, 1, "", peer.epoch, 0, 0, [], [], {}])
+            await until(lambda: hub.count("short_routing_id") == 1)
+            assert hub.decider.state.roster.sessions == {}
+            assert not await peer.socket.poll(0)
+            async with hub.connect("matrix/m") as matrix:
+                await soon(matrix.send("agent/a", "others are served"))
+
+    run(scenario())
+
+
+def test_a_send_repeated_after_a_reconnect_stores_no_second_row(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub:
+            key = hub.enrol("matrix/m")
+            records = [[SEND, n, "matrix/m", 0, b"%d" % n, None] for n in range(1, 51)]
+            async with raw_peer(hub, "matrix/m", key=key) as first:
+                await first.hello()
+                await first.say(*records)
+                assert await first.hears() == [[OK, 1, 1, 50]]
+                epoch = first.epoch
+            async with raw_peer(hub, "matrix/m", key=key) as second:
+                second.epoch = epoch
+                await second.hello()
+                await second.say(*records, [SEND, 51, "matrix/m", 0, b"new", None])
+                heard = await second.hears()
+                assert sorted(record[1:] for record in heard) == [[n, n, 1] for n in range(1, 52)]
+            assert list(hub.store.rows("SELECT count(*), count(DISTINCT body) FROM message")) == [(51, 51)]
+
+    run(scenario())
+
+
+def test_an_ack_under_a_lease_that_is_over_is_ignored(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("operator/o") as operator:
+            key = hub.enrol("agent/a")
+            async with raw_peer(hub, "agent/a", key=key) as first:
+                await first.hello(credit=1)
+                await soon(operator.send("agent/a", "x"))
+                (old,) = await first.hears()
+            await until(lambda: not hub.decider.state.roster.peers["agent/a"].sessions)
+            async with raw_peer(hub, "agent/a", key=key) as second:
+                await second.hello(credit=1)
+                (new,) = await second.hears()
+                assert (new[2], new[3]) == (2, old[3])
+                await second.say([ACK, [old[3], old[1]]])
+                await second.hears()
+                assert hub.count("stale_acks") == 1
+                assert hub.decider.state.roster.peers["agent/a"].mailbox.count == 1
+                await second.say([ACK, [new[3], new[1]]])
+                await second.hears()
+                assert hub.decider.state.roster.peers["agent/a"].mailbox.count == 0
+
+    run(scenario())
+
+
+def test_a_peer_that_never_reads_is_dropped_and_others_are_served_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(router_module, "SEND_QUEUE_FRAMES", 8)
+
+    async def scenario() -> None:
+        async with (
+            live_hub(tmp_path) as hub,
+            hub.connect("operator/o") as operator,
+            raw_peer(hub, "agent/deaf", RCVHWM=1, RCVBUF=4096) as deaf,
+        ):
+            await deaf.hello(credit=4000)
+            sent = 0
+            while hub.count("slow_reader") == 0:
+                await soon(operator.send("agent/deaf", bytes(500_000)))
+                await soon(operator.send("operator/o", "others are served"))
+                sent += 1
+                assert sent < 200, "what a deaf peer is owed must not pile up in memory"
+            await until(lambda: not hub.decider.state.roster.peers["agent/deaf"].sessions)
+            assert hub.decider.state.roster.peers["agent/deaf"].mailbox.count == sent
+            await soon(operator.send("operator/o", "and afterwards"))
+
+    run(scenario())
+
+
+def test_connections_that_say_nothing_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(router_module, "HANDSHAKE_MS", 100)
+
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub:
+            host, port = hub.tcp.removeprefix("tcp://").rsplit(":", 1)
+            silent = [await asyncio.open_connection(host, int(port)) for _ in range(50)]
+            async with hub.connect("matrix/m") as matrix:
+                await soon(matrix.send("matrix/m", "others are served"))
+            for reader, writer in silent:
+                await soon(reader.read())  # to the end: the hub's greeting, then nothing
+                writer.close()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_on_the_port_harms_nobody(tmp_path: Path, seed: int) -> None:
+    async def scenario() -> None:
+        chance = random.Random(seed)
+        async with live_hub(tmp_path) as hub, hub.connect("matrix/m") as matrix:
+            host, port = hub.tcp.removeprefix("tcp://").rsplit(":", 1)
+            for _ in range(30):
+                _, writer = await asyncio.open_connection(host, int(port))
+                greeting = b"\xff\0\0\0\0\0\0\0\x01\x7f\x03\x01" + b"CURVE".ljust(20, b"\0") + bytes(32)
+                writer.write(chance.choice((b"", greeting, greeting[:11])) + chance.randbytes(chance.randint(0, 400)))
+                writer.close()
+            await soon(matrix.send("matrix/m", "others are served"))
+            assert set(hub.decider.state.roster.sessions.values()) == {hub.session("matrix/m")}
+
+    run(scenario())
+
+
+def test_garbage_from_a_known_key_is_answered_with_codes_counted_and_harms_nobody(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        chance = random.Random(7)
+        async with (
+            live_hub(tmp_path) as hub,
+            hub.connect("operator/o") as operator,
+            raw_peer(hub, "matrix/evil") as evil,
+        ):
+            await evil.hello()
+            frames = [chance.randbytes(chance.randint(0, 300)) for _ in range(200)]
+            frames += [wire.pack([[]]), wire.pack([[99]]), b"\x91" * 5000, wire.pack([[PING, 1]] * 2000)]
+            frames += [wire.pack([[b"x" * 1000]]), wire.pack([[SEND, 1, "x", 0, b"", {"priority": [{}]}]])]
+            for frame in frames:
+                await evil.say_frames(frame)
+                await soon(operator.send("operator/o", "others are served"))
+            heard = await evil.hears()
+            assert {record[0] for record in heard} <= {ERROR, wire.PONG}
+            assert {record[3] for record in heard if record[0] == ERROR} <= {
+                "malformed", "too_large", "unknown_verb", "bad_option", "bad_address",
+            }  # fmt: skip
+            assert hub.count("malformed") > 100
+            assert hub.count("refused") >= 2
+            assert hub.session("matrix/evil")
+
+    run(scenario())
+
+
+def test_a_giant_frame_costs_its_sender_the_connection_and_nobody_else_anything(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with (
+            live_hub(tmp_path) as hub,
+            hub.connect("operator/o") as operator,
+            raw_peer(hub, "matrix/evil") as evil,
+        ):
+            await evil.hello()
+            await evil.say_frames(os.urandom(FRAME_BYTES_MAX + 1))
+            await until(lambda: not hub.decider.state.roster.peers["matrix/evil"].sessions)
+            await soon(operator.send("operator/o", "others are served"))
+
+    run(scenario())
+
+
+def test_the_largest_message_arrives_whole(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("agent/a") as agent, hub.connect("matrix/m") as matrix:
+            body = os.urandom(2**20)
+            await soon(matrix.send("agent/a", body))
+            assert (await _first(agent.messages())).body == body
+
+    run(scenario())
+
+
+# Waking up.
+
+
+def test_no_wake_up_is_lost_in_many_rounds_of_one_message(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("agent/a") as agent, hub.connect("matrix/m") as matrix:
+            asked, answered = agent.messages(), matrix.messages()
+            for i in range(300):
+                await soon(matrix.send("agent/a", f"ping {i}"))
+                assert (await _first(asked)).text == f"ping {i}"
+                await soon(agent.send("matrix/m", f"pong {i}"))
+                assert (await _first(answered)).text == f"pong {i}"
+
+    run(scenario())
+
+
+def test_what_a_timer_sends_swallows_no_message_that_arrives_then(tmp_path: Path) -> None:
+    """A send may eat the edge of libzmq's descriptor; here the hub sends from a timer all the time."""
+
+    async def scenario() -> None:
+        async with (
+            live_hub(tmp_path) as hub,
+            hub.connect("matrix/m") as matrix,
+            raw_peer(hub, "matrix/other") as other,
+        ):
+            await other.hello()
+
+            async def ticking() -> None:
+                while True:
+                    turn = hub.hub._turn()
+                    turn.send(other.routing_id, [wire.EVENT, "tick", {}])
+                    hub.hub._end_turn(turn)
+                    await asyncio.sleep(0)
+
+            timer = asyncio.ensure_future(ticking())
+            for _ in range(300):
+                await soon(matrix.send("matrix/m", "x"))
+            timer.cancel()
+
+    run(scenario())
+
+
+# A database that fails.
+
+
+def test_a_commit_that_fails_loses_and_doubles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("agent/a") as agent, hub.connect("matrix/m") as matrix:
+            commit, failures = hub.store.commit, 0
+
+            def failing(writes: Any, *, now_ms: int) -> None:
+                nonlocal failures
+                if writes.messages and failures < 3:
+                    failures += 1
+                    raise StorageFault("the disk is full")
+                commit(writes, now_ms=now_ms)
+
+            monkeypatch.setattr(hub.store, "commit", failing)
+            bodies = [f"{i}" for i in range(100)]
+            seqs = await soon(matrix.send_all("agent/a", bodies))
+            assert failures == 3
+            assert hub.count("commits_failed") == 3
+            assert seqs == sorted(set(seqs))
+            messages = agent.messages()
+            assert [(await _first(messages)).text for _ in bodies] == bodies
+            assert list(hub.store.rows("SELECT count(*) FROM message")) == [(100,)]
+
+    run(scenario())
+
+
+def test_peers_are_told_why_a_commit_failed_and_nobody_is_answered_ok(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with (
+            live_hub(tmp_path) as hub,
+            raw_peer(hub, "matrix/m") as sender,
+            raw_peer(hub, "matrix/n") as other,
+        ):
+            await sender.hello()
+            await other.hello(credit=5)
+
+            def failing(writes: Any, *, now_ms: int) -> None:
+                raise StorageFault("database hub.db: the disk is full")
+
+            monkeypatch.setattr(hub.store, "commit", failing)
+            await sender.say([SEND, 1, "matrix/n", 0, b"x", None])
+            for peer in (sender, other):
+                assert await peer.next() == [wire.BYE, "storage", "database hub.db: the disk is full"]
+            monkeypatch.undo()
+            assert list(hub.store.rows("SELECT count(*) FROM message")) == [(0,)]
+            async with hub.connect("operator/o") as operator:
+                assert await soon(operator.send("matrix/n", "afterwards")) == 1
+
+    run(scenario())
+
+
+def test_a_result_whose_commit_failed_is_said_again_and_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with (
+            live_hub(tmp_path) as hub,
+            hub.connect("agent/a", slots=1) as agent,
+            hub.connect("operator/o") as operator,
+        ):
+            task = await soon(operator.submit("agent/a", prompt="x"))
+            assigned = await soon(agent.next_assignment())
+            commit, failures = hub.store.commit, 0
+
+            def failing(writes: Any, *, now_ms: int) -> None:
+                nonlocal failures
+                if writes.tasks and not failures:
+                    failures += 1
+                    raise StorageFault("the disk is full")
+                commit(writes, now_ms=now_ms)
+
+            monkeypatch.setattr(hub.store, "commit", failing)
+            await soon(agent.report(assigned, TaskState.COMPLETED, {}, b"done"))
+            result = await soon(task.result())
+            assert (failures, result.text, result.attempt) == (1, "done", 1)
+
+    run(scenario())
+
+
+def test_acknowledgements_are_written_although_nothing_else_is(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, raw_peer(hub, "agent/a") as agent, hub.connect("operator/o") as operator:
+            await agent.hello(credit=9)
+            await soon(operator.send("agent/a", "x"))
+            (delivery,) = await agent.hears()
+            await agent.say([ACK, [delivery[3], delivery[1]]], [CREDIT, 1, None])
+            await until(lambda: list(hub.store.rows("SELECT count(*) FROM delivery")) == [(0,)], "the ACK's commit")
+
+    run(scenario())

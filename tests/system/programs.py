@@ -1,0 +1,308 @@
+"""Programs under test: real processes that a test starts, waits for, kills, and never leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from orchestra import aio
+from orchestra.address import parse_peer
+from orchestra.enrol import enrol_here
+from orchestra.state import StateFolder
+
+T = TypeVar("T")
+
+BOUND_S = 30.0  # far above what anything here takes; only a test that fails waits so long
+_LOOK_S = 0.02
+
+# -P: the package that is installed (or in PYTHONPATH), never what lies in the current folder.
+PYTHON = (sys.executable, "-P")
+ORCHESTRA = (*PYTHON, "-m", "orchestra")
+HUB = (*PYTHON, "-m", "orchestra.hub.cli")
+AGENT = (*PYTHON, "-m", "orchestra.agents.cli")
+
+
+def wait_until(look: Callable[[], T], what: str, *, bound_s: float = BOUND_S) -> T:
+    """Return what `look` gives once that is true; the one place that polls, for what tells nobody when it happens."""
+    deadline = time.monotonic() + bound_s
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"waited {bound_s:.0f} s for {what}"
+        time.sleep(_LOOK_S)
+    return found
+
+
+def free_port() -> int:
+    """Return a port that is free now, for a hub that has to come back at the same place."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs; one that is dead and only waits to be collected does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return stat.parent.parent.exists() is False  # no /proc here: the signal's word is all there is
+
+
+def environment(state: Path, **more: str) -> dict[str, str]:
+    """Return the environment of a user who has set nothing but where the state is."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRA_")}
+    clean.pop("COLUMNS", None)
+    return {**clean, "ORCHESTRA_STATE": str(state), "ORCHESTRA_CONFIG": str(state.parent / "no-config.toml"), **more}
+
+
+async def peer(place: Place, address: str, **options: Any) -> aio.Client:
+    """Let `address` in, and connect as it."""
+    key = await enrol_here(StateFolder(place.state), parse_peer(address))
+    return await aio.connect(state=place.state, address=address, key=key, **options)
+
+
+async def peer_facts(client: aio.Client, address: str) -> dict[str, Any]:
+    """Return what the hub tells of one peer."""
+    (found,) = [each for each in (await client.call("peers"))["peers"] if each["address"] == address]
+    return dict(found)
+
+
+@dataclass
+class Ended:
+    """A program that is over."""
+
+    code: int
+    stdout_bytes: bytes
+    stderr: str
+
+    @property
+    def stdout(self) -> str:
+        return self.stdout_bytes.decode(errors="replace")
+
+    @property
+    def data(self) -> Any:
+        """What it says with `--json`: one document on standard output, and no talk."""
+        assert self.stderr == "", self.stderr
+        document = json.loads(self.stdout_bytes)
+        assert document.keys() == {"schema_version", "data"}
+        assert document["schema_version"] == 1
+        return document["data"]
+
+    def assert_is_one_sentence(self, code: int) -> str:
+        """Check that it failed as people like it: an exit code, one line on standard error, no traceback."""
+        assert "Traceback" not in self.stderr, self.stderr
+        lines = self.stderr.strip().splitlines()
+        assert self.code == code, (self.code, self.stderr)
+        assert len(lines) == 1, self.stderr
+        assert lines[0].startswith("error: "), self.stderr
+        assert self.stdout == ""
+        return lines[0].removeprefix("error: ")
+
+
+class Program:
+    """A running program. Its standard input is a pipe that we hold, its standard error a file."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        folder: Path,
+        env: Mapping[str, str],
+        name: str = "",
+        before: Callable[[], None] | None = None,
+    ) -> None:
+        """Start it in `folder`; `before` runs in the new process ahead of it."""
+        self.argv = list(argv)
+        self.log = folder / f"{name or 'program'}-{time.monotonic_ns()}.log"
+        self._stdout = b""
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                self.argv,
+                cwd=folder,
+                env=dict(env),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=before,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def stderr(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    @property
+    def stdout(self) -> str:
+        return self._stdout.decode(errors="replace")
+
+    def wait_output(self, text: str, *, bound_s: float = BOUND_S) -> str:
+        """Wait until standard output holds `text`; return all of it."""
+        assert self.process.stdout is not None
+        deadline = time.monotonic() + bound_s
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            while text.encode() not in self._stdout:
+                assert selector.select(max(0.0, deadline - time.monotonic())), (
+                    f"no {text!r} within {bound_s:.0f} s; standard output: {self.stdout!r}; log: {self.stderr}"
+                )
+                data = os.read(self.process.stdout.fileno(), 65_536)
+                assert data, f"it ended without {text!r}; standard output: {self.stdout!r}; log: {self.stderr}"
+                self._stdout += data
+        return self.stdout
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait_end(self, *, bound_s: float = BOUND_S) -> Ended:
+        """Wait until it has ended by itself."""
+        rest, _ = self.process.communicate(timeout=bound_s)
+        self._stdout += rest or b""
+        return Ended(self.process.returncode, self._stdout, self.stderr)
+
+    def close_stdin(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
+    def kill(self) -> None:
+        """End it with SIGKILL and collect it."""
+        self.process.kill()
+        self.process.wait(BOUND_S)
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None and not pipe.closed:
+                with suppress(BrokenPipeError):
+                    pipe.close()
+
+
+@dataclass
+class Place:
+    """A folder with a state folder in it, and every program that was started here."""
+
+    folder: Path
+    programs: list[Program] = field(default_factory=list)
+    pids: list[int] = field(default_factory=list)
+    """Processes that a test came to know and that must not outlive it."""
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "s"  # short: the path of a Unix socket may have 107 bytes
+
+    def env(self, **more: str) -> dict[str, str]:
+        return environment(self.state, **more)
+
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        name: str = "",
+        before: Callable[[], None] | None = None,
+        env: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+    ) -> Program:
+        program = Program(argv, folder=folder or self.folder, env=env or self.env(), name=name, before=before)
+        self.programs.append(program)
+        return program
+
+    def hub(
+        self, *options: str, port: int = 0, before: Callable[[], None] | None = None, log_level: str = "info"
+    ) -> Program:
+        """Start a hub and wait until peers can connect."""
+        program = self.start((*HUB, "--port", str(port), "--log-level", log_level, *options), name="hub", before=before)
+        program.wait_output("hub ready")
+        return program
+
+    def agent(self, name: str, *options: str, command: Sequence[str] = ()) -> Program:
+        """Start an agent and wait until it takes tasks; without `command` it runs those of the tasks."""
+        runner = ("--", *command) if command else ("--runner", "exec")
+        program = self.start((*AGENT, name, *options, *runner), name=name)
+        program.wait_output("agent ready")
+        return program
+
+    def up(self, *options: str, env: Mapping[str, str] | None = None) -> Program:
+        """Start `orchestra up` and wait for its summary."""
+        program = self.start((*ORCHESTRA, "up", "--port", "0", *options), name="up", env=env)
+        program.wait_output("Ctrl-C stops everything.\n")
+        return program
+
+    def run(
+        self,
+        *words: str,
+        stdin: bytes | str = b"",
+        env: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+        program: Sequence[str] = ORCHESTRA,
+        bound_s: float = BOUND_S,
+    ) -> Ended:
+        """Run a command line to its end."""
+        done: subprocess.CompletedProcess[Any] = subprocess.run(
+            [*program, *words],
+            cwd=folder or self.folder,
+            env=dict(env or self.env()),
+            input=stdin.encode() if isinstance(stdin, str) else stdin,
+            capture_output=True,
+            timeout=bound_s,
+            check=False,
+        )
+        return Ended(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
+
+    def run_on_terminal(self, *words: str, program: Sequence[str] = ORCHESTRA, bound_s: float = BOUND_S) -> Ended:
+        """Run a command line on a terminal of its own; `stdout_bytes` is all that the terminal was sent."""
+        ours, theirs = pty.openpty()
+        shown = bytearray()
+        try:
+            process = subprocess.Popen(
+                [*program, *words],
+                cwd=self.folder,
+                env={**self.env(), "TERM": "xterm", "COLUMNS": "120"},
+                stdin=theirs,
+                stdout=theirs,
+                stderr=theirs,
+                start_new_session=True,
+            )
+        finally:
+            os.close(theirs)
+        deadline = time.monotonic() + bound_s
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(ours, selectors.EVENT_READ)
+                while selector.select(max(0.0, deadline - time.monotonic())):
+                    try:
+                        data = os.read(ours, 65_536)
+                    except OSError:  # how Linux says that nobody has the terminal open any more
+                        break
+                    if not data:
+                        break
+                    shown += data
+            code = process.wait(max(0.1, deadline - time.monotonic()))
+        finally:
+            process.kill()
+            process.wait()
+            os.close(ours)
+        return Ended(code, bytes(shown), "")
+
+    def close(self) -> None:
+        """End everything that is left, the youngest first."""
+        for program in reversed(self.programs):
+            program.kill()
+        for pid in self.pids:
+            if is_alive(pid):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)

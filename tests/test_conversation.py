@@ -1,0 +1,554 @@
+"""The client's side of the wire. Pure: what comes in are records, what comes out are happenings."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestra import wire
+from orchestra.conversation import (
+    Assigned,
+    Canceled,
+    Changed,
+    Conversation,
+    Ended,
+    Finished,
+    Message,
+    Progressed,
+    Refused,
+    Replied,
+    Requested,
+    SeenSeqs,
+    Stored,
+    Welcomed,
+)
+from orchestra.errors import ConnectionLost, Replaced, StaleLease, StorageFault
+from orchestra.limits import LIST_ITEMS_MAX, LIST_ROWS_MAX, SENDS_UNANSWERED_MAX
+from orchestra.wire import (
+    ACK,
+    BYE,
+    CALL,
+    CANCEL,
+    CREDIT,
+    DELIVER,
+    ERROR,
+    EVENT,
+    HELLO,
+    MESSAGE,
+    NAK,
+    OK,
+    PROGRESS,
+    REPLY,
+    REQUEST,
+    RESPONSE,
+    RESULT,
+    SEND,
+    TASK,
+    WELCOME,
+    Record,
+)
+
+from .hub.fakehub import FakeHub, FakePeer
+
+EPOCH = b"epoch--1"
+
+
+def _welcome(kept: tuple[int, ...] = ()) -> Record:
+    return [WELCOME, 1, "agent/a", 1, 1, 0, list(kept), {}]
+
+
+def _open(**options: Any) -> Conversation:
+    talk = Conversation(EPOCH, **options)
+    assert talk.received([_welcome()]) == [Welcomed("agent/a", 1, [])]
+    return talk
+
+
+def _reopen(talk: Conversation, kept: tuple[int, ...] = ()) -> list[Any]:
+    talk.lost()
+    return talk.received([_welcome(kept)])
+
+
+def _delivery(seq: int, *, lease: int = 7, attempt: int = 1, kind: int = MESSAGE, to: str = "agent/a") -> Record:
+    return [DELIVER, lease, attempt, seq, "operator/o", to, kind, 5, None, b"body"]
+
+
+# Opening.
+
+
+def test_nothing_is_said_before_welcome() -> None:
+    talk = Conversation(EPOCH)
+    talk.send("agent/b", b"", MESSAGE, None)
+    talk.call("status", {})
+    assert talk.take() == []
+    talk.received([_welcome()])
+    assert [record[0] for record in talk.take()] == [SEND, CALL]
+    assert talk.take() == []
+
+
+def test_hello_says_who_this_is_and_what_it_holds() -> None:
+    talk = _open(address="agent/a", credit=10, slots=2, queues=["queue/q"], about={"host": "box"})
+    talk.received([_delivery(1, kind=TASK, lease=3), _delivery(2), _delivery(3)])
+    assert talk.hello() == [
+        HELLO, 1, 1, "agent/a", EPOCH, 8, 2, ["queue/q"], [[1, 3]], {"host": "box"},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("code", ["version_mismatch", "wrong_name", "hub_full", "bad_option"])
+def test_a_hello_that_is_refused_ends_the_connection(code: str) -> None:
+    (ended,) = Conversation(EPOCH).received([[ERROR, HELLO, 0, code, "why"]])
+    assert isinstance(ended, Ended)
+    assert (ended.error.code, str(ended.error)) == (code, "why")
+
+
+def test_a_bye_of_the_hub_says_whether_to_come_back() -> None:
+    (replaced,) = _open().received([[BYE, "replaced", "another process"]])
+    (storage,) = _open().received([[BYE, "storage", "disk"]])
+    (silent,) = _open().received([[BYE, "silent", "nothing was heard"]])
+    assert isinstance(replaced, Ended)
+    assert isinstance(replaced.error, Replaced)
+    assert replaced.error.is_fatal
+    assert isinstance(storage.error, StorageFault)
+    assert not storage.error.is_fatal
+    assert not silent.error.is_fatal
+
+
+@pytest.mark.parametrize("verb", [SEND, CALL, ACK, wire.PING])
+def test_a_hub_that_knows_no_session_ends_the_connection_and_nothing_is_given_up(verb: int) -> None:
+    talk = _open()
+    n = talk.send("agent/b", b"", MESSAGE, None)
+    ref = talk.call("status", {})
+    talk.take()
+    happened = talk.received([[ERROR, verb, n if verb == SEND else ref, "no_session", "say HELLO first"]])
+    assert [type(each) for each in happened] == [Ended]
+    assert not happened[0].error.is_fatal
+    _reopen(talk)
+    assert [record[0] for record in talk.take()] == [SEND, CALL]
+
+
+# Sends.
+
+
+def test_sends_are_numbered_and_answered_in_ranges() -> None:
+    talk = _open()
+    assert [talk.send("agent/b", b"", MESSAGE, None) for _ in range(3)] == [1, 2, 3]
+    assert [record[:2] for record in talk.take()] == [[SEND, 1], [SEND, 2], [SEND, 3]]
+    assert talk.received([[OK, 1, 40, 2]]) == [Stored(1, 40), Stored(2, 41)]
+    assert talk.unanswered == 1
+    assert talk.received([[OK, 1, 40, 3]]) == [Stored(3, 42)], "an answer that comes twice happens once"
+
+
+def test_what_was_not_answered_is_said_again_in_order_with_the_same_numbers() -> None:
+    talk = _open()
+    sent = [talk.send("agent/b", b"%d" % i, MESSAGE, None) for i in range(5)]
+    first = talk.take()
+    talk.received([[OK, 1, 1, 1], [ERROR, SEND, 3, "mailbox_full", "why"]])
+    assert talk.lost() == []
+    talk.send("agent/b", b"later", MESSAGE, None)
+    talk.received([_welcome()])
+    again = talk.take()
+    assert [record[1] for record in again] == [2, 4, 5, 6]
+    assert again[:3] == [first[1], first[3], first[4]]
+    assert sent == [1, 2, 3, 4, 5]
+
+
+def test_a_refused_send_is_told_once_and_not_said_again() -> None:
+    talk = _open()
+    talk.send("agent/b", b"", MESSAGE, None)
+    (refused,) = talk.received([[ERROR, SEND, 1, "unknown_recipient", "no peer"]])
+    assert isinstance(refused, Refused)
+    assert (refused.what, refused.ref, refused.error.code) == (SEND, 1, "unknown_recipient")
+    assert talk.received([[ERROR, SEND, 1, "unknown_recipient", "no peer"]]) == []
+    talk.take()
+    _reopen(talk)
+    assert talk.take() == []
+
+
+def test_a_conversation_is_full_at_its_limit() -> None:
+    talk = _open()
+    for _ in range(SENDS_UNANSWERED_MAX):
+        assert not talk.is_full
+        talk.send("agent/b", b"", MESSAGE, None)
+    assert talk.is_full
+    talk.received([[OK, 1, 1, 1]])
+    assert not talk.is_full
+
+
+# Messages.
+
+
+def test_a_message_is_handed_on_and_acknowledged_with_its_lease() -> None:
+    talk = _open()
+    (message,) = talk.received([_delivery(9, lease=4, attempt=2)])
+    assert message == Message(9, "operator/o", "agent/a", 5, b"body", 2, 4, {})
+    talk.ack([9])
+    talk.ack([9])
+    assert talk.take() == [[ACK, [9, 4]]]
+
+
+def test_a_message_that_comes_again_is_not_handed_on_again() -> None:
+    talk = _open()
+    talk.received([_delivery(9, lease=4)])
+    talk.ack([9])
+    talk.take()
+    assert talk.received([_delivery(9, lease=5, attempt=2)]) == []
+    assert talk.take() == [[ACK, [9, 5]], [CREDIT, 1, None]]
+
+
+def test_a_message_that_comes_again_while_it_is_read_is_acknowledged_under_its_newest_lease() -> None:
+    talk = _open()
+    talk.received([_delivery(9, lease=4)])
+    _reopen(talk)
+    assert talk.received([_delivery(9, lease=5, attempt=2)]) == []
+    talk.take()
+    talk.ack([9])
+    assert talk.take() == [[ACK, [9, 5]]]
+
+
+def test_what_was_acknowledged_without_a_hub_is_acknowledged_when_it_comes_again() -> None:
+    talk = _open()
+    talk.received([_delivery(9)])
+    talk.lost()
+    talk.ack([9])
+    talk.received([_welcome()])
+    assert talk.take() == []
+    assert talk.received([_delivery(9, lease=8)]) == []
+    assert [ACK, [9, 8]] in talk.take()
+
+
+def test_many_acknowledgements_fit_the_wire() -> None:
+    talk = _open()
+    talk.received([_delivery(seq) for seq in range(1, 5001)])
+    talk.ack(range(1, 5001))
+    records = talk.take()
+    for frame in wire.encode(records):
+        assert wire.Decoder(wire.FROM_PEER).decode(frame)[1] == []
+    assert sum(len(record[1]) for record in records) == 10_000
+    assert all(len(record[1]) <= LIST_ITEMS_MAX for record in records)
+
+
+def test_what_was_seen_is_remembered_within_a_bound() -> None:
+    seen = SeenSeqs()
+    assert seen.add(1)
+    assert not seen.add(1)
+    for seq in range(2, SeenSeqs.SEQS_MAX + 10):
+        assert seen.add(seq)
+    assert not seen.add(SeenSeqs.SEQS_MAX)
+    assert len(seen._seqs) == SeenSeqs.SEQS_MAX
+
+
+# Channels.
+
+
+def test_an_entry_needs_no_acknowledgement_and_comes_once() -> None:
+    talk = _open()
+    ref = talk.subscribe("channel/status", None)
+    talk.received([[REPLY, ref, {"after": 10}]])
+    entry = _delivery(11, lease=0, to="channel/status")
+    assert [each.seq for each in talk.received([entry, entry])] == [11]
+    talk.take()
+    assert talk.received([_delivery(12, lease=0, to="channel/other")]) == []
+    assert talk.take() == [[CREDIT, 1, None]], "what nobody reads makes room again"
+
+
+@pytest.mark.parametrize("after", [None, 0, 10])
+def test_a_subscription_goes_on_where_it_was_after_a_reconnect(after: int | None) -> None:
+    talk = _open()
+    ref = talk.subscribe("channel/status", after)
+    (first,) = talk.take()
+    assert first[3] == {"channel": "channel/status"} | ({} if after is None else {"after": after})
+    talk.received([[REPLY, ref, {"after": 10}]])
+    _reopen(talk)
+    assert talk.take()[0][3] == {"channel": "channel/status", "after": 10 if after is None else after}
+    talk.received([_delivery(15, lease=0, to="channel/status")])
+    _reopen(talk)
+    subscribed = [record[3] for record in talk.take() if record[0] == CALL]
+    assert subscribed[-1] == {"channel": "channel/status", "after": 15} or len(subscribed) == 1
+
+
+def test_who_unsubscribed_does_not_subscribe_again() -> None:
+    talk = _open()
+    ref = talk.subscribe("channel/status", None)
+    talk.received([[REPLY, ref, {"after": 1}]])
+    talk.unsubscribe("channel/status")
+    talk.unsubscribe("channel/status")
+    assert [record[2] for record in talk.take()] == ["subscribe", "unsubscribe"]
+
+
+# Tasks.
+
+
+def test_a_task_is_held_until_the_hub_has_its_result() -> None:
+    talk = _open()
+    (task,) = talk.received([_delivery(5, lease=3, kind=TASK)])
+    assert isinstance(task, Assigned)
+    n = talk.result(5, 3, "completed", {}, b"out")
+    assert talk.hello()[8] == [[5, 3]]
+    assert talk.received([[OK, n, 5, 1]]) == [Stored(n, 5)]
+    assert talk.hello()[8] == []
+
+
+def test_a_result_is_said_again_after_a_reconnect() -> None:
+    talk = _open()
+    talk.received([_delivery(5, lease=3, kind=TASK)])
+    talk.result(5, 3, "completed", {}, b"out")
+    talk.take()
+    _reopen(talk, kept=(5,))
+    assert talk.take() == [[RESULT, 1, 5, 3, "completed", {}, b"out"]]
+
+
+def test_tasks_the_hub_gave_to_others_are_named_and_let_go() -> None:
+    talk = _open()
+    talk.received([_delivery(5, kind=TASK), _delivery(6, kind=TASK)])
+    assert _reopen(talk, kept=(6,)) == [Welcomed("agent/a", 1, [5])]
+    assert talk.hello()[8] == [[6, 7]]
+
+
+def test_a_refused_result_lets_the_task_go() -> None:
+    talk = _open()
+    talk.received([_delivery(5, kind=TASK)])
+    talk.result(5, 7, "completed", {}, b"")
+    (refused,) = talk.received([[ERROR, RESULT, 1, "stale_lease", "stop"]])
+    assert isinstance(refused.error, StaleLease)
+    assert talk.hello()[8] == []
+
+
+def test_a_task_is_given_back_once_and_under_its_lease_alone() -> None:
+    talk = _open()
+    talk.received([_delivery(5, lease=3, kind=TASK)])
+    talk.give_back(5, 2, "given_back", "")
+    assert talk.take() == []
+    talk.give_back(5, 3, "given_back", "draining")
+    talk.give_back(5, 3, "given_back", "draining")
+    assert talk.take() == [[NAK, 3, 5, "given_back", "draining", 0]]
+    assert talk.hello()[8] == []
+
+
+def test_an_agent_whose_progress_is_refused_is_told_to_stop() -> None:
+    talk = _open()
+    talk.received([_delivery(5, lease=3, kind=TASK)])
+    talk.progress(5, 3, b"x")
+    (canceled,) = talk.received([[ERROR, PROGRESS, 5, "stale_lease", "stop"]])
+    assert canceled[:2] == (5, 3)
+    assert talk.hello()[8] == []
+
+
+def test_a_cancel_is_passed_on() -> None:
+    assert _open().received([[CANCEL, 5, 3, "why"]]) == [Canceled(5, 3, "why")]
+
+
+# Watching.
+
+
+def test_what_happens_to_a_watched_task_is_passed_on() -> None:
+    talk = _open()
+    talk.watches(5)
+    facts = {"seq": 5, "state": "working"}
+    assert talk.received(
+        [[EVENT, "task", facts], [PROGRESS, 5, 1, b"x"], [RESULT, 5, 1, "completed", {"exit_code": 0}, b"out"]]
+    ) == [Changed(5, facts), Progressed(5, 1, b"x"), Finished(5, 1, "completed", {"exit_code": 0}, b"out")]
+    assert talk.received([[EVENT, "unknown", {}]]) == []
+
+
+def test_watched_tasks_are_asked_for_after_a_reconnect_until_they_are_over() -> None:
+    talk = _open()
+    for seq in (5, 6):
+        talk.watches(seq)
+    talk.received([[RESULT, 6, 1, "completed", {}, b""]])
+    _reopen(talk)
+    (call,) = talk.take()
+    assert call[2:] == ["task.watch", {"seqs": [5]}]
+    facts = {"seq": 5, "state": "completed", "attempt": 2, "report": {}, "output": b"out"}
+    happened = talk.received([[REPLY, call[1], {"tasks": [facts], "is_cut": False}]])
+    assert happened[0] == Finished(5, 2, "completed", {}, b"out")
+    _reopen(talk)
+    assert talk.take() == []
+
+
+def test_a_task_whose_answer_was_lost_is_watched_when_it_is_said_again() -> None:
+    talk = _open()
+    talk.send("queue/q", b"", TASK, {"watch": True})
+    talk.take()
+    _reopen(talk)
+    talk.take()
+    assert talk.received([[OK, 1, 77, 1]]) == [Stored(1, 77)]
+    assert talk.take()[0][2:] == ["task.watch", {"seqs": [77]}]
+
+
+def test_any_number_of_watched_tasks_is_asked_for_in_calls_the_hub_takes() -> None:
+    talk = _open()
+    for seq in range(1, 6001):
+        talk.watches(seq)
+    _reopen(talk)
+    calls = talk.take()
+    for frame in wire.encode(calls):
+        assert wire.Decoder(wire.FROM_PEER).decode(frame)[1] == []
+    assert [seq for call in calls for seq in call[3]["seqs"]] == list(range(1, 6001))
+    assert all(len(call[3]["seqs"]) <= LIST_ROWS_MAX for call in calls)
+
+
+def test_outcomes_that_were_cut_are_asked_for_again() -> None:
+    talk = _open()
+    (ref,) = talk.watch([1, 2, 3])
+    talk.take()
+    facts = {"seq": 1, "state": "completed", "attempt": 1, "report": {}, "output": b"large"}
+    talk.received([[REPLY, ref, {"tasks": [facts], "is_cut": True}]])
+    assert talk.take()[0][2:] == ["task.watch", {"seqs": [2, 3]}]
+
+
+# Calls and requests.
+
+
+def test_a_call_is_answered_once_and_said_again_until_it_is() -> None:
+    talk = _open()
+    ref = talk.call("status", {"a": 1})
+    talk.take()
+    _reopen(talk)
+    assert talk.take() == [[CALL, ref, "status", {"a": 1}]]
+    assert talk.received([[REPLY, ref, {"x": 1}]]) == [Replied(CALL, ref, {"x": 1})]
+    assert talk.received([[REPLY, ref, {"x": 1}], [ERROR, CALL, ref, "internal", ""]]) == []
+
+
+def test_a_request_is_answered_or_lost_with_the_connection() -> None:
+    talk = _open()
+    answered, lost = talk.request("agent/b", 100, b"1"), talk.request("agent/b", 100, b"2")
+    assert talk.received([[RESPONSE, answered, b"yes"]]) == [Replied(REQUEST, answered, b"yes")]
+    (refused,) = talk.lost()
+    assert (refused.what, refused.ref, type(refused.error)) == (REQUEST, lost, ConnectionLost)
+    talk.received([_welcome()])
+    assert talk.take() == []
+    assert talk.received([[RESPONSE, lost, b"late"], [ERROR, REQUEST, lost, "offline", ""]]) == []
+
+
+def test_what_another_asks_is_passed_on() -> None:
+    talk = _open()
+    assert talk.received([[REQUEST, 4, "agent/b", 500, b"?"]]) == [Requested(4, "agent/b", 500, b"?")]
+    talk.respond(4, "", b"!")
+    assert talk.take() == [[RESPONSE, 4, "", b"!"]]
+
+
+def test_what_only_means_something_now_is_not_kept_for_later() -> None:
+    talk = Conversation(EPOCH)
+    talk.progress(1, 1, b"")
+    talk.allow(5)
+    talk.offer(2)
+    talk.respond(1, "", b"")
+    talk.ping()
+    talk.bye()
+    talk.received([_welcome()])
+    assert talk.take() == []
+    assert talk.hello()[6] == 2, "but what is offered is said with HELLO"
+
+
+def test_numbers_of_no_known_meaning_are_ignored() -> None:
+    talk = _open()
+    assert (
+        talk.received([[OK, 99, 1, 5], [REPLY, 99, {}], [RESPONSE, 99, b""], [ERROR, CALL, 99, "internal", ""]]) == []
+    )
+    (refused,) = talk.received([[ERROR, 0, 0, "malformed", "frame"]])
+    assert isinstance(refused, Refused)
+
+
+# Both sides.
+
+
+class Client:
+    """A conversation on links that break."""
+
+    def __init__(self, hub: FakeHub, text: str, **options: Any) -> None:
+        hub.enrol(text)
+        self.hub = hub
+        self.peer = FakePeer(hub, text)
+        self.talk = Conversation(self.peer.epoch, address=text, **options)
+        self.happened: list[Any] = []
+
+    def connect(self) -> None:
+        """Break the link, as a network does, and make a new one."""
+        self.happened += self.talk.lost()
+        if self.peer.session is not None:
+            self.peer.vanish()
+        self.peer = FakePeer(self.hub, self.peer.text, epoch=self.peer.epoch)
+        self._say([self.talk.hello()], is_heard=True)
+
+    def speak(self, *, is_said: bool = True, is_heard: bool = True) -> None:
+        records = self.talk.take()
+        if is_said:
+            self._say(records, is_heard=is_heard)
+
+    def _say(self, records: list[Record], *, is_heard: bool) -> None:
+        for frame in wire.encode(records):
+            self.hub.say_frames((self.peer, frame))
+        told = self.peer.take()
+        if is_heard:
+            self.happened += self.talk.received(told)
+
+    def took(self, kind: type) -> list[Any]:
+        found = [each for each in self.happened if isinstance(each, kind)]
+        self.happened = [each for each in self.happened if not isinstance(each, kind)]
+        return found
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_over_links_that_break_everything_arrives_once_and_in_order(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    hub = FakeHub(tmp_path)
+    sender, reader = Client(hub, "matrix/m"), Client(hub, "agent/a", credit=8)
+    stored: dict[int, int] = {}
+    got: list[Message] = []
+    in_hand: list[int] = []
+    sent = 0
+
+    def step(client: Client) -> None:
+        fate = chance.random()
+        if fate < 0.1:
+            client.connect()
+        elif fate < 0.2 and client.talk.is_open:
+            client.speak(is_heard=False)  # the answers are lost with the link
+            client.connect()
+        elif fate < 0.3 and client.talk.is_open:
+            client.speak(is_said=False)
+            client.connect()
+        elif fate < 0.32:
+            hub.restart()
+            for each in (sender, reader):
+                each.connect()
+        else:
+            client.speak()
+
+    def look() -> None:
+        for happening in sender.took(Stored):
+            assert happening.n not in stored, "stored twice"
+            stored[happening.n] = happening.seq
+        assert sender.took(Refused) == []
+        for message in reader.took(Message):
+            got.append(message)
+            in_hand.append(message.seq)
+
+    for each in (sender, reader):
+        each.connect()
+    while sent < 300 or len(got) < 300 or len(stored) < 300 or in_hand:
+        if sent < 300:
+            sent += 1
+            sender.talk.send("agent/a", b"%d" % sent, MESSAGE, None)
+        if in_hand and chance.random() < 0.6:
+            reader.talk.ack([in_hand.pop(0)])
+            reader.talk.allow(1)
+        step(chance.choice((sender, reader)))
+        hub.clock.advance(0.05)
+        if chance.random() < 0.2:
+            for each in (sender, reader):
+                each.talk.ping()
+                each.speak()
+            hub.tick()
+        look()
+        assert hub.clock.at_ms < 10_000_000, "it takes for ever"
+    assert [message.body for message in got] == [b"%d" % n for n in range(1, 301)]
+    assert [message.seq for message in got] == [stored[n] for n in range(1, 301)]
+    assert hub.messages() == 300
+    for _ in range(3):
+        reader.connect()
+        reader.speak()
+    assert hub.owed("agent/a") == []
+    hub.close()
