@@ -31,6 +31,23 @@ class Ending:
     text: str
 
 
+class _Streams(asyncio.subprocess.SubprocessStreamProtocol):
+    """Tells when the process itself has ended.
+
+    `Process.wait` waits for the end of its output too before Python 3.12.4 (gh-119710), and a child that goes on in the
+    background keeps that open.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(limit=2 * _READ_BYTES, loop=loop)
+        self.exited: asyncio.Future[None] = loop.create_future()
+
+    def process_exited(self) -> None:
+        super().process_exited()
+        if not self.exited.done():
+            self.exited.set_result(None)
+
+
 async def run(
     plan: Plan,
     output: Output,
@@ -50,8 +67,10 @@ async def run(
         printed: is called with each piece of it.
     """
     started = time.monotonic()
+    loop = asyncio.get_running_loop()
     try:
-        process = await asyncio.create_subprocess_exec(
+        transport, streams = await loop.subprocess_exec(
+            lambda: _Streams(loop),
             *plan.argv,
             cwd=plan.cwd or None,
             env={**os.environ, **environment},
@@ -62,12 +81,12 @@ async def run(
         )
     except (OSError, ValueError) as exc:
         return Ending(None, _since(started), "not_started", _why_not_started(plan, exc))
+    process, exiting = asyncio.subprocess.Process(transport, streams, loop), streams.exited
     group = process.pid
     warden.watch(group)
     assert process.stdout is not None
     reading = asyncio.ensure_future(_read(process.stdout, output, printed))
     feeding = asyncio.ensure_future(_feed(process, plan.stdin))
-    exiting = asyncio.ensure_future(process.wait())
     code, text = "", ""
     try:
         # Reading may fail (a full disk under the spool), and then the task has to end too.
@@ -98,6 +117,7 @@ async def run(
         feeding.cancel()
         reading.cancel()
         await asyncio.gather(exiting, feeding, reading, return_exceptions=True)
+        transport.close()  # who left the group may hold the pipe open for ever
     status = process.returncode
     if not code and status:
         if status < 0:
@@ -122,7 +142,7 @@ async def _feed(process: asyncio.subprocess.Process, data: bytes | None) -> None
     process.stdin.close()
 
 
-async def _end(group: int, exiting: asyncio.Future[int]) -> None:
+async def _end(group: int, exiting: asyncio.Future[None]) -> None:
     """Ask the whole group to end, and kill what has not after a grace."""
     _kill(group, signal.SIGTERM)
     await asyncio.wait({exiting}, timeout=KILL_GRACE_S)

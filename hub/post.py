@@ -46,6 +46,8 @@ class Post:
             if message:
                 return
         mailbox.put(letter)
+        if peer.sessions:  # what is before it may only have to wait for its next attempt
+            self.push(peer, turn)
 
     def broadcast(self, sender: Session, letter_of: Letter, turn: Turn) -> None:
         """Owe a message to every matrix the hub knows, connected or not, but its sender."""

@@ -67,6 +67,7 @@ class Router:
         self._zap.bind(_ZAP_ENDPOINT)
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         for option, value in (
+            (zmq.IPV6, 1),
             (zmq.CURVE_SERVER, 1),
             (zmq.CURVE_SECRETKEY, key.secret.encode()),
             (zmq.ZAP_DOMAIN, _ZAP_DOMAIN),

@@ -12,6 +12,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from contextlib import suppress
 
 from orchestra.errors import Malformed, StorageFault, TooLarge
 from orchestra.keys import load_or_make_key
-from orchestra.limits import ACKS_HELD_MAX, ACKS_HELD_S, TURN_RECORDS_MAX
+from orchestra.limits import ACKS_HELD_MAX, ACKS_HELD_S, SESSIONS_MAX, TURN_RECORDS_MAX
 from orchestra.state import HubCard, this_operator
 from orchestra.version import VERSION
 from orchestra.wire import BYE, ERROR, FROM_PEER, Decoder
@@ -37,7 +38,8 @@ logger = logging.getLogger(__name__)
 _TICK_S = 0.25  # how late a lapsed lease or a lost wake-up may be noticed
 _GC_THRESHOLDS = (20_000, 20, 50)  # a turn makes many short-lived lists and no cycles: the default looks far too often
 _KICK_AFTER_S = 0.2
-_WATCHDOG_S = 0.05  # a missed edge of libzmq's descriptor costs at most this
+_OTHER_FILES = 512  # beside the connections
+_WATCHDOG_S = 0.1  # a missed edge of libzmq's descriptor costs at most this
 
 
 class Hub:
@@ -70,9 +72,8 @@ class Hub:
             self._commit()
             # Keys are loaded: only now may anybody connect, for a refused client does not come back by itself.
             ipc = state.ipc_endpoint()
-            endpoints = (
-                (ipc, f"tcp://{settings.host}:{settings.port}") if ipc else (f"tcp://{settings.host}:{settings.port}",)
-            )
+            host = f"[{settings.host}]" if ":" in settings.host else settings.host
+            endpoints = [*([ipc] if ipc else []), f"tcp://{host}:{settings.port}"]
             if ipc:
                 state.socket.unlink(missing_ok=True)
             self.endpoints = tuple(router.bind(endpoint) for endpoint in reversed(endpoints))[::-1]
@@ -85,10 +86,14 @@ class Hub:
         self._decode = Decoder(FROM_PEER).decode
         self._stopping: asyncio.Event = asyncio.Event()
         self._acks_due: asyncio.TimerHandle | None = None
-        self._failed_at = 0.0
+        self._fault: StorageFault | None = None
 
     async def run(self, *, ready: Callable[[], None] = lambda: None) -> None:
-        """Serve until `stop` is called; `ready` is called once peers can connect."""
+        """Serve until `stop` is called; `ready` is called once peers can connect.
+
+        Raises:
+            StorageFault: if the database could not even be read any more.
+        """
         router = self._open_router()
         loop = asyncio.get_running_loop()
         watched = {
@@ -120,6 +125,9 @@ class Hub:
             for descriptor in watched:
                 loop.remove_reader(descriptor)
             self._say_goodbye()
+        if self._fault is not None:
+            raise self._fault
+        self._commit()
 
     def stop(self) -> None:
         """Let `run` return; safe to call more than once."""
@@ -180,15 +188,21 @@ class Hub:
             self._wake()
 
     def _end_turn(self, turn: Turn) -> None:
-        """Commit, then send. What sending finds out (a peer is gone) is a turn of its own."""
+        """Commit, then send; where the database fails, undo the turn."""
+        try:
+            self._settle(turn)
+        except StorageFault as fault:
+            self._start_over(fault)
+
+    def _settle(self, turn: Turn) -> None:
+        """Commit and send, and do the same for what follows from it: rows that were wanted, peers that are gone."""
         while True:
             decider = self._decider
             decider.finish(turn)
             writes = decider.state.writes
             held = len(writes.settled)
             if writes.is_urgent() or turn.queries or turn.fetches or held > ACKS_HELD_MAX:
-                if not self._commit():
-                    return
+                self._commit()
             elif held and self._acks_due is None:
                 self._acks_due = asyncio.get_running_loop().call_later(ACKS_HELD_S, self._commit_acks)
             for query in turn.queries:
@@ -225,26 +239,24 @@ class Hub:
     def _commit_acks(self) -> None:
         self._acks_due = None
         if self._router is not None:
-            self._commit()
+            try:
+                self._commit()
+            except StorageFault as fault:
+                self._start_over(fault)
 
-    def _commit(self) -> bool:
-        """Write what is owed; False if the database refused, after which all is as it was before the turn."""
+    def _commit(self) -> None:
         writes, self._decider.state.writes = self._decider.state.writes, Writes()
-        try:
-            self._store.commit(writes, now_ms=_wall_ms())
-        except StorageFault as fault:
-            self._start_over(fault)
-            return False
-        return True
+        self._store.commit(writes, now_ms=_wall_ms())
 
     def _start_over(self, fault: StorageFault) -> None:
+        """Undo a turn: nobody was told of it yet, so what the database holds is the truth."""
         logger.error("commit failed, nothing of the turn was kept: %s", fault, extra={"action": "commit_failed"})
         router, links = self._open_router(), list(self._decider.state.roster.sessions)
         counts = self._decider.state.counts
         try:
             self._decider = self._load()
-        except StorageFault:
-            # Not even reading works: keep nothing, serve nobody, and let whoever started us decide.
+        except StorageFault as unreadable:
+            self._fault = unreadable  # serve nobody, and let whoever started us decide
             self.stop()
         self._decider.state.counts = counts
         counts["commits_failed"] += 1
@@ -254,8 +266,6 @@ class Hub:
             asyncio.get_running_loop().call_later(_KICK_AFTER_S, self._kick, link)
 
     def _say_goodbye(self) -> None:
-        if self._decider.state.writes.settled:
-            self._commit()
         for link in self._decider.state.roster.sessions:
             assert isinstance(link, bytes)
             self._open_router().send(link, [[BYE, "stopping", "the hub is stopping"]])
@@ -263,6 +273,7 @@ class Hub:
 
 async def serve(settings: HubSettings, *, ready: Callable[[Hub], None]) -> None:
     """Run a hub until SIGTERM or SIGINT."""
+    _allow_many_connections()
     hub = Hub(settings)
     try:
         loop = asyncio.get_running_loop()
@@ -271,6 +282,15 @@ async def serve(settings: HubSettings, *, ready: Callable[[Hub], None]) -> None:
         await hub.run(ready=lambda: ready(hub))
     finally:
         hub.close()
+
+
+def _allow_many_connections() -> None:
+    """Raise the limit of open files as far as allowed: each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = SESSIONS_MAX + _OTHER_FILES
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def _wall_ms() -> int:

@@ -65,7 +65,10 @@ _ENTRIES: Final = """
     JOIN address s ON s.id = o.peer JOIN address r ON r.id = m.recipient
     WHERE e.channel = ? AND e.seq > ? ORDER BY e.seq LIMIT ?
 """
-_ORIGINS: Final = "SELECT id, peer, epoch, last_n, first_seq, last_seq FROM origin WHERE used_ms > ?"
+_ORIGINS: Final = """
+    SELECT id, peer, epoch, last_n, first_seq, last_seq FROM origin
+    WHERE used_ms > ? OR id IN (SELECT origin FROM message WHERE seq > (SELECT saved_seq FROM hub))
+"""
 _SENT_SINCE: Final = """
     SELECT origin, max(n), max(seq) FROM message WHERE seq > (SELECT saved_seq FROM hub) GROUP BY origin
 """
@@ -107,6 +110,7 @@ class Store:
                         "busy_timeout": 0,
                     },
                     isolation_level=None,
+                    timeout=0,
                 )
                 models.database.initialize(self.database)
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -149,8 +153,7 @@ class Store:
         rows = self._all(_ORIGINS, now_ms - ORIGIN_KEPT_DAYS * 86_400_000)
         origins = {row[0]: Origin(*row) for row in rows}
         for number, last_n, last_seq in self._all(_SENT_SINCE):
-            if number in origins:
-                origins[number].last_n, origins[number].last_seq = last_n, last_seq
+            origins[number].last_n, origins[number].last_seq = last_n, last_seq
         return list(origins.values())
 
     def commit(self, writes: Writes, *, now_ms: int) -> None:

@@ -229,6 +229,8 @@ class Conversation:
         self._watched: set[int] = set()
         self._subscriptions: dict[str, int | None] = {}
         self._resent: set[int] = set()
+        self._greeted: tuple[int, int] | None = None
+        """The credit and the slots that the last HELLO named."""
 
     # What the application does. Each adds to the outbox.
 
@@ -345,18 +347,24 @@ class Conversation:
     def hello(self) -> Record:
         """Return the first record of a connection."""
         holding = [[seq, lease] for seq, lease in self._held.items()]
+        self._greeted = self._room, self.slots
         return [
             HELLO,
             WIRE_VERSION_OLDEST,
             WIRE_VERSION,
             self._address,
             self._epoch,
-            max(0, self.credit - len(self._leases)),
+            self._room,
             self.slots,
             self._queues,
             holding,
             self.about,
         ]
+
+    @property
+    def _room(self) -> int:
+        """How many more messages may come."""
+        return max(0, self.credit - len(self._leases))
 
     def take(self) -> list[Record]:
         """Return what is to be sent now. Nothing before WELCOME."""
@@ -512,4 +520,14 @@ class Conversation:
         for channel, after in self._subscriptions.items():
             if not any(each[2] == "subscribe" and each[3]["channel"] == channel for each in self._calls.values()):
                 self.subscribe(channel, after)
+        self._catch_up()
         found.append(Welcomed(address, generation, lost))
+
+    def _catch_up(self) -> None:
+        """Tell the hub what became possible since HELLO was said: until WELCOME there was nobody to tell."""
+        if self._greeted is not None:
+            credit, slots = self._greeted
+            more = max(0, self._room - credit)
+            if more or slots != self.slots:
+                self._outbox.append([CREDIT, more, self.slots if slots != self.slots else None])
+            self._greeted = None

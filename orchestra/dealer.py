@@ -54,6 +54,7 @@ class Dealer:
                 (zmq.CURVE_SERVERKEY, hub_public_key.encode()),
                 (zmq.CURVE_PUBLICKEY, key.public.encode()),
                 (zmq.CURVE_SECRETKEY, key.secret.encode()),
+                (zmq.IPV6, 1),
                 (zmq.RECONNECT_IVL, -1),
                 (zmq.IMMEDIATE, 1),
                 (zmq.MAXMSGSIZE, FRAME_BYTES_MAX),

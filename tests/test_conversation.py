@@ -128,6 +128,34 @@ def test_a_hub_that_knows_no_session_ends_the_connection_and_nothing_is_given_up
     assert [record[0] for record in talk.take()] == [SEND, CALL]
 
 
+def test_what_became_possible_between_hello_and_welcome_is_told_with_welcome() -> None:
+    talk = Conversation(EPOCH, credit=0, slots=1)
+    talk.hello()
+    talk.credit = 256
+    talk.allow(256)
+    talk.offer(0)
+    talk.received([_welcome()])
+    assert talk.take() == [[CREDIT, 256, 0]]
+
+
+def test_a_message_that_was_read_between_hello_and_welcome_makes_room() -> None:
+    talk = _open(credit=10)
+    talk.received([_delivery(1), _delivery(2)])
+    talk.lost()
+    assert talk.hello()[5] == 8
+    talk.ack([1])
+    talk.allow(1)
+    talk.received([_welcome()])
+    assert talk.take() == [[CREDIT, 1, None]]
+
+
+def test_a_welcome_after_which_nothing_is_new_is_answered_with_nothing() -> None:
+    talk = Conversation(EPOCH, credit=10, slots=2)
+    talk.hello()
+    talk.received([_welcome()])
+    assert talk.take() == []
+
+
 # Sends.
 
 

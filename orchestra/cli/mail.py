@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("to", metavar="TO")
 @click.argument("text", required=False)
-@click.option("--priority", type=click.Choice([each.value for each in Priority]), default=None)
+@click.option(
+    "--priority",
+    type=click.Choice([each.value for each in Priority]),
+    default=None,
+    show_default="normal",
+    help="What is more urgent is taken first.",
+)
 @client_options
 def send(
     to: str, text: str | None, priority: str | None, state: Path | None, address: str | None, as_json: bool

@@ -71,7 +71,13 @@ class _Submit(click.Command):
     "--cwd", default=None, show_default="here for a COMMAND, the agent's for a PROMPT", help="Working directory."
 )
 @click.option("--context", default="", help="What the program finds in ORCHESTRA_TASK_CONTEXT.")
-@click.option("--priority", type=click.Choice([each.value for each in Priority]), default=None)
+@click.option(
+    "--priority",
+    type=click.Choice([each.value for each in Priority]),
+    default=None,
+    show_default="normal",
+    help="What is more urgent is taken first.",
+)
 @client_options
 @click.pass_context
 def submit(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,11 +134,21 @@ def _wait_for_an_end(children: Sequence[_Child]) -> _Child:
     return child
 
 
+def _as_typed() -> str:
+    """Return how this program is called: by its name where the PATH finds it, otherwise as it was typed."""
+    typed = Path(sys.argv[0])
+    found = shutil.which("orchestra")
+    if typed.name != "orchestra" or (found and Path(found).samefile(typed)):
+        return "orchestra"
+    return sys.argv[0]
+
+
 def _print_summary(folder: StateFolder, endpoints: Sequence[str], operator: Address) -> None:
     name = click.style
     agents = " and ".join(str(Address(Kind.AGENT, each)) for each in _AGENTS)
     is_found = folder.path == Path(os.environ.get("ORCHESTRA_STATE") or default_folder()).absolute()
     with_state = "" if is_found else f" --state {folder.path}"
+    program = _as_typed()
     click.echo(f"""
 {name("The orchestra is up.", bold=True)}
 
@@ -147,8 +158,8 @@ def _print_summary(folder: StateFolder, endpoints: Sequence[str], operator: Addr
 
 Now, in another terminal:
 
-  orchestra task submit --wait{with_state} -- git log --oneline -3
-  orchestra status{with_state}
-  orchestra send {operator} "hello"{with_state}
+  {program} task submit --wait{with_state} -- git log --oneline -3
+  {program} status{with_state}
+  {program} send {operator} "hello"{with_state}
 
 Ctrl-C stops everything.""")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -102,10 +103,10 @@ def test_a_signal_that_is_meant_for_the_agent_does_not_end_the_warden(
 def _ignores(pid: int) -> bool:
     """Whether the process ignores the three signals already: it has to start before it can."""
     try:
-        with open(f"/proc/{pid}/status") as status:
-            (line,) = [line for line in status if line.startswith("SigIgn")]
+        status = Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         pytest.skip("what another process ignores is read from /proc")
+    (line,) = [line for line in status.splitlines() if line.startswith("SigIgn")]
     mask = int(line.split()[1], 16)
     return all(mask >> (number - 1) & 1 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
 

@@ -60,10 +60,8 @@ def test_a_hub_that_was_stopped_does_not_answer(place: Place) -> None:
 
 
 def test_another_program_at_the_address_of_the_hub_is_not_taken_for_it(place: Place) -> None:
-    first, second = Place(place.folder / "1"), Place(place.folder / "2")
+    first, second = place.below("1"), place.below("2")
     for each in (first, second):
-        each.folder.mkdir()
-        each.programs = place.programs
         each.hub()
     card = (second.state / "hub.toml").read_text().splitlines()[1]
     mine = (first.state / "hub.toml").read_text().splitlines()
@@ -148,8 +146,7 @@ def test_an_agent_without_a_key_and_without_the_right_to_make_one_says_so(place:
 
 def test_a_key_that_the_hub_does_not_know_is_refused_with_what_to_do(place: Place) -> None:
     place.hub()
-    other = Place(place.folder / "other")
-    other.folder.mkdir()
+    other = place.below("other")
     _made(other)
     path = place.state / OPERATOR_KEY
     path.write_bytes((other.state / OPERATOR_KEY).read_bytes())
@@ -244,9 +241,7 @@ def test_a_damaged_card_of_the_hub_says_that_the_next_start_writes_it_anew(place
 
 
 def test_a_path_too_long_for_a_socket_leaves_tcp(place: Place) -> None:
-    deep = Place(place.folder / ("x" * 120))
-    deep.folder.mkdir()
-    deep.programs = place.programs
+    deep = place.below("x" * 120)
     hub = deep.hub()
     assert "ipc://" not in hub.stdout
     assert deep.run("status").code == 0

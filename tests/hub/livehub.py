@@ -98,6 +98,11 @@ class LiveHub:
         return next(each for each in self.hub.endpoints if each.startswith("tcp://"))
 
     @property
+    def host_and_port(self) -> tuple[str, int]:
+        host, port = self.tcp.removeprefix("tcp://").rsplit(":", 1)
+        return host.strip("[]"), int(port)
+
+    @property
     def public_key(self) -> str:
         return self.folder.read_card().public_key
 
@@ -112,7 +117,7 @@ class LiveHub:
         if not path.exists():
             save_key(path, pair, owner=text)
         self.decider.state.add_peer(address, pair.public, now_ms=0)
-        assert self.hub._commit()
+        self.hub._commit()
         return pair
 
     def connect(self, text: str, **options: Any) -> Any:
@@ -152,6 +157,7 @@ class RawPeer:
         self.socket.set(zmq.CURVE_PUBLICKEY, key.public.encode())
         self.socket.set(zmq.CURVE_SECRETKEY, key.secret.encode())
         self.socket.set(zmq.LINGER, 0)
+        self.socket.set(zmq.IPV6, 1)
         for name, value in options.items():
             self.socket.set(getattr(zmq, name), value)
         self.monitor = self.socket.get_monitor_socket()

@@ -37,6 +37,7 @@ def _task(seq: int, *, rank: int = 2, to: str = "queue/q", body: bytes = b"") ->
 def _match(board: Board) -> list[tuple[int, str]]:
     found = []
     for task, session in board.matches():
+        assert session.free_slots > 0, "given more than it has slots for"
         task.move(TaskState.WORKING, now_ms=0)
         session.tasks[task.seq] = task
         found.append((task.seq, session.peer.address.name))

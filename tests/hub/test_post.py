@@ -48,11 +48,21 @@ def test_nothing_is_delivered_beyond_the_credit(hub: FakeHub) -> None:
     assert agent.session.credit <= CREDIT_MAX
 
 
-def test_a_message_that_found_no_credit_does_not_let_later_ones_overtake_it(hub: FakeHub) -> None:
+def test_a_new_message_does_not_overtake_those_that_are_still_in_the_database(hub: FakeHub) -> None:
     agent, sender = hub.join("agent/a"), hub.join("operator/o")
-    first = sender.send("agent/a")
-    hub.say((agent, [[CREDIT, 0, None]]), (sender, [sender.sending("agent/a")]))
-    assert seqs(agent.allow(5)) == [first, first + 1]
+    count = WINDOW_MESSAGES + 100
+    sender.say(*(sender.sending("agent/a") for _ in range(count)))
+    hub.say((agent, [[CREDIT, 4000, None]]), (sender, [sender.sending("agent/a")]))
+    assert seqs(agent.take()) == list(range(1, count + 2))
+
+
+def test_a_message_is_not_held_up_by_an_earlier_one_that_has_to_wait(hub: FakeHub) -> None:
+    agent, sender = hub.join("agent/a", credit=9), hub.join("operator/o")
+    sender.send("agent/a")
+    (delivery,) = agent.take()
+    agent.say([NAK, delivery[1], delivery[3], "busy", "", 60_000])
+    seq = sender.send("agent/a")
+    assert seqs(agent.take()) == [seq]
 
 
 def test_urgent_messages_come_first_and_equals_in_the_order_sent(hub: FakeHub) -> None:

@@ -243,6 +243,42 @@ def test_origins_that_nobody_used_for_a_week_are_not_loaded_but_never_numbered_a
     hub.close()
 
 
+def test_a_hub_that_was_killed_knows_who_sent_what_also_when_that_was_not_saved(tmp_path: Path) -> None:
+    hub = FakeHub(tmp_path)
+    hub.enrol("agent/a")
+    sender = hub.join("operator/o")
+    for sent in range(20):
+        sender.send("agent/a")
+        if sent in (3, 9):
+            hub.clock.advance(2)
+            sender.say([wire.PING, 0])
+            hub.tick()
+    hub.restart()
+    (origin,) = hub.store.load(now_ms=hub.clock.now_ms).origins
+    assert (origin.last_n, origin.last_seq) == (20, 20)
+    again = sender.again()
+    again.take()
+    for n in (20, 10, 4):
+        assert again.say([wire.SEND, n, "agent/a", wire.MESSAGE, b"hi", None]) == [[wire.OK, n, n, 1]]
+    hub.close()
+
+
+def test_who_sent_after_a_long_silence_is_known_to_a_hub_that_was_killed_just_then(tmp_path: Path) -> None:
+    hub = FakeHub(tmp_path)
+    hub.enrol("agent/a")
+    sender = hub.join("operator/o")
+    sender.send("agent/a")
+    hub.tick(1)
+    hub.clock.advance(8 * 86_400)
+    hub.join("matrix/m").send("agent/a")  # so much was saved just now
+    sender = sender.again()
+    sender.take()
+    sender.send("agent/a")
+    hub.restart()
+    assert [origin.last_n for origin in hub.store.load(now_ms=hub.clock.now_ms).origins] == [2, 1]
+    hub.close()
+
+
 def test_sizes_count_the_file_and_its_wal(store: Store) -> None:
     before = store.sizes()
     store.commit(_writes(*range(1, 100), body=bytes(1000)), now_ms=NOW_MS)

@@ -32,6 +32,7 @@ PYTHON = (sys.executable, "-P")
 ORCHESTRA = (*PYTHON, "-m", "orchestra")
 HUB = (*PYTHON, "-m", "orchestra.hub.cli")
 AGENT = (*PYTHON, "-m", "orchestra.agents.cli")
+LEASH = ("--stop-with-stdin",)  # when the tests themselves are killed, what they started ends too
 
 
 def wait_until(look: Callable[[], T], what: str, *, bound_s: float = BOUND_S) -> T:
@@ -156,31 +157,32 @@ class Program:
 
     def wait_output(self, text: str, *, bound_s: float = BOUND_S) -> str:
         """Wait until standard output holds `text`; return all of it."""
-        assert self.process.stdout is not None
         deadline = time.monotonic() + bound_s
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.process.stdout, selectors.EVENT_READ)
-            while text.encode() not in self._stdout:
-                assert selector.select(max(0.0, deadline - time.monotonic())), (
-                    f"no {text!r} within {bound_s:.0f} s; standard output: {self.stdout!r}; log: {self.stderr}"
-                )
-                data = os.read(self.process.stdout.fileno(), 65_536)
-                assert data, f"it ended without {text!r}; standard output: {self.stdout!r}; log: {self.stderr}"
-                self._stdout += data
+        while text.encode() not in self._stdout:
+            assert self._read(deadline), f"it ended without {text!r}; output: {self.stdout!r}; log: {self.stderr}"
         return self.stdout
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
     def wait_end(self, *, bound_s: float = BOUND_S) -> Ended:
-        """Wait until it has ended by itself."""
-        rest, _ = self.process.communicate(timeout=bound_s)
-        self._stdout += rest or b""
-        return Ended(self.process.returncode, self._stdout, self.stderr)
+        """Wait until it has ended by itself; its standard input stays open."""
+        deadline = time.monotonic() + bound_s
+        while self._read(deadline):
+            pass
+        code = self.process.wait(max(0.1, deadline - time.monotonic()))
+        return Ended(code, self._stdout, self.stderr)
 
-    def close_stdin(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
+    def _read(self, deadline: float) -> bool:
+        """Read what it prints next; False at the end."""
+        assert self.process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            is_ready = selector.select(max(0.0, deadline - time.monotonic()))
+        assert is_ready, f"waited in vain; output: {self.stdout!r}; log: {self.stderr}"
+        data = os.read(self.process.stdout.fileno(), 65_536)
+        self._stdout += data
+        return bool(data)
 
     def kill(self) -> None:
         """End it with SIGKILL and collect it."""
@@ -204,6 +206,12 @@ class Place:
     @property
     def state(self) -> Path:
         return self.folder / "s"  # short: the path of a Unix socket may have 107 bytes
+
+    def below(self, name: str) -> Place:
+        """Return a second place inside this one, which is closed with it."""
+        folder = self.folder / name
+        folder.mkdir()
+        return Place(folder, self.programs, self.pids)
 
     def env(self, **more: str) -> dict[str, str]:
         return environment(self.state, **more)
@@ -232,7 +240,7 @@ class Place:
     def agent(self, name: str, *options: str, command: Sequence[str] = ()) -> Program:
         """Start an agent and wait until it takes tasks; without `command` it runs those of the tasks."""
         runner = ("--", *command) if command else ("--runner", "exec")
-        program = self.start((*AGENT, name, *options, *runner), name=name)
+        program = self.start((*AGENT, name, *LEASH, *options, *runner), name=name)
         program.wait_output("agent ready")
         return program
 
