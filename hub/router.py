@@ -67,7 +67,6 @@ class Router:
         self._zap.bind(_ZAP_ENDPOINT)
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         for option, value in (
-            (zmq.IPV6, 1),
             (zmq.CURVE_SERVER, 1),
             (zmq.CURVE_SECRETKEY, key.secret.encode()),
             (zmq.ZAP_DOMAIN, _ZAP_DOMAIN),
@@ -97,6 +96,7 @@ class Router:
             PortInUse: if another program listens there.
             StateFault: if the host is not one of this machine's, or the socket's path can't be used.
         """
+        self._socket.set(zmq.IPV6, int("[" in endpoint))  # always on, it would tell 127.0.0.1 as [::ffff:127.0.0.1]
         try:
             self._socket.bind(endpoint)
         except zmq.ZMQError as exc:

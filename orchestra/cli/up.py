@@ -65,8 +65,8 @@ def up(state: Path | None, host: str | None, port: str | None, durability: str |
         ]
         for agent in agents:
             agent.wait_ready()
-        _print_summary(folder, endpoints, operator)
         try:
+            _print_summary(folder, endpoints, operator)
             ended = _wait_for_an_end([hub, *agents])
         except KeyboardInterrupt:
             say("\nstopping; running tasks may finish")

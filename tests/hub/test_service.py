@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
+import select
 import socket
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from orchestra.errors import (
     UnknownRecipient,
 )
 from orchestra.hub import router as router_module
+from orchestra.hub import service as service_module
 from orchestra.hub.service import Hub
 from orchestra.hub.settings import HubSettings
 from orchestra.keys import make_key_pair
@@ -34,7 +37,7 @@ from orchestra.state import HubCard, StateFolder
 from orchestra.task import TaskState
 from orchestra.wire import ACK, CREDIT, DELIVER, ERROR, OK, PING, SEND
 
-from .livehub import LiveHub, live_hub, raw_peer, run, soon, until
+from .livehub import BOUND_S, LiveHub, live_hub, raw_peer, run, soon, until
 
 
 async def _first(messages: Any) -> Any:
@@ -504,6 +507,13 @@ def test_the_largest_message_arrives_whole(tmp_path: Path) -> None:
 # Waking up.
 
 
+@pytest.fixture
+def without_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub looks at its sockets when they say so and after its own sends, and never just in case."""
+    monkeypatch.setattr(service_module, "_WATCHDOG_S", 3600.0)
+
+
+@pytest.mark.usefixtures("without_watchdog")
 def test_no_wake_up_is_lost_in_many_rounds_of_one_message(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with live_hub(tmp_path) as hub, hub.connect("agent/a") as agent, hub.connect("matrix/m") as matrix:
@@ -517,7 +527,53 @@ def test_no_wake_up_is_lost_in_many_rounds_of_one_message(tmp_path: Path) -> Non
     run(scenario())
 
 
-def test_what_a_timer_sends_swallows_no_message_that_arrives_then(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("without_watchdog")
+def test_no_wake_up_is_lost_when_many_speak_at_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, contextlib.AsyncExitStack() as stack:
+            peers = [await stack.enter_async_context(hub.connect(f"matrix/m{i}")) for i in range(8)]
+
+            async def talk(peer: Any) -> None:
+                for _ in range(100):
+                    await soon(peer.send(peer.address, "x"))
+
+            await asyncio.gather(*(talk(peer) for peer in peers))
+            assert list(hub.store.rows("SELECT count(*) FROM message")) == [(800,)]
+
+    run(scenario())
+
+
+@pytest.mark.usefixtures("without_watchdog")
+def test_a_frame_that_arrives_while_the_hub_sends_is_read_although_the_send_ate_its_wake_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, raw_peer(hub, "matrix/m") as one, raw_peer(hub, "matrix/n") as other:
+            await one.hello()
+            await other.hello()
+            send, is_first = hub.router.send, True
+
+            def send_while_another_speaks(link: bytes, records: list[Any]) -> bool:
+                nonlocal is_first
+                if is_first:
+                    is_first = False
+                    zmq.Socket(other.socket).send(wire.pack([[PING, 2]]))
+                    assert select.select([hub.router.input_descriptor], [], [], BOUND_S)[0]
+                    hub.router._socket.get(
+                        zmq.EVENTS
+                    )  # a send does this now and then: the descriptor is silent after it
+                return bool(send(link, records))
+
+            monkeypatch.setattr(hub.router, "send", send_while_another_speaks)
+            await one.say([PING, 1])
+            assert await one.next() == [wire.PONG, 1]
+            assert await other.next() == [wire.PONG, 2]
+
+    run(scenario())
+
+
+@pytest.mark.usefixtures("without_watchdog")
+def test_what_a_timer_sends_swallows_no_wake_up(tmp_path: Path) -> None:
     """A send may eat the edge of libzmq's descriptor; here the hub sends from a timer all the time."""
 
     async def scenario() -> None:
@@ -533,6 +589,7 @@ def test_what_a_timer_sends_swallows_no_message_that_arrives_then(tmp_path: Path
                     turn = hub.hub._turn()
                     turn.send(other.routing_id, [wire.EVENT, "tick", {}])
                     hub.hub._end_turn(turn)
+                    hub.hub._wake()  # as everything that sends does
                     await asyncio.sleep(0)
 
             timer = asyncio.ensure_future(ticking())
