@@ -97,11 +97,20 @@ class Task:
 class _Line:
     """The tasks that wait for one address, and the sessions that could take one now, the longest idle first."""
 
-    __slots__ = ("free", "heap")
+    __slots__ = ("canceled", "free", "heap")
 
     def __init__(self) -> None:
         self.heap: list[tuple[int, int, Task]] = []
+        self.canceled = 0  # how many of the heap are over, at least
         self.free: dict[Session, None] = {}
+
+    def drop_one(self) -> None:
+        """One of the heap is over. It goes when it comes to the top, or when half of the heap is such."""
+        self.canceled += 1
+        if self.canceled > 64 and self.canceled > len(self.heap) // 2:
+            self.heap = [entry for entry in self.heap if entry[2].state is TaskState.QUEUED]
+            heapq.heapify(self.heap)
+            self.canceled = 0
 
     def head(self) -> tuple[int, int, Task] | None:
         """Return the next task; those that were canceled meanwhile are dropped here."""
@@ -149,6 +158,9 @@ class Board:
         assert task.state.is_over
         if self.tasks.pop(task.seq, None) is not None:
             self.bytes -= len(task.body)
+        line = self._lines.get(task.to)
+        if line is not None and task.holder is None:
+            line.drop_one()
 
     def serve(self, session: Session) -> None:
         """Offer the free slots of `session` to the lines it serves, or withdraw it if it has none."""

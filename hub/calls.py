@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 from orchestra.address import parse_peer
 from orchestra.errors import BadOption, HubFull, NotCancelable, NotFound, UnknownMethod
 from orchestra.keys import fingerprint, is_public_key
-from orchestra.limits import CALLS_A_TURN_MAX, LIST_ROWS_MAX
+from orchestra.limits import CALLS_A_TURN_MAX, LIST_ROWS_MAX, REPLY_BYTES_MAX
 from orchestra.task import TaskState
-from orchestra.wire import INT_MAX, REPLY
+from orchestra.wire import INT_MAX, REPLY, pack
 
 from . import grants
-from .roster import Session
+from .roster import Peer, Session
 from .turn import Query, Turn
 
 if TYPE_CHECKING:
@@ -100,36 +100,49 @@ def _status(asked: Asked) -> None:
         },
         tasks={
             "working": sum(1 for task in decider.tasks.board.tasks.values() if task.state is TaskState.WORKING),
-            "waiting": decider.tasks.board.lines(),
+            "waiting": _fullest(decider.tasks.board.lines()),
         },
-        mailboxes={peer.text: peer.mailbox.count for peer in peers if peer.mailbox.count},
+        mailboxes=_fullest({peer.text: peer.mailbox.count for peer in peers if peer.mailbox.count}),
         counts=dict(decider.state.counts),
     )
 
 
 def _peers(asked: Asked) -> Params:
+    peers = sorted(asked.decider.state.roster.peers.values(), key=lambda peer: peer.text)
+    found: list[Params] = []
+    size = 0
+    for peer in peers[:LIST_ROWS_MAX]:
+        facts = _peer_facts(peer)
+        size += len(pack(facts))
+        if size > REPLY_BYTES_MAX:
+            break
+        found.append(facts)
+    return {"peers": found, "is_cut": len(found) < len(peers)}
+
+
+def _peer_facts(peer: Peer) -> Params:
     return {
-        "peers": [
+        "address": peer.text,
+        "generation": peer.generation,
+        "seen_ms": peer.seen_ms,
+        "waiting": peer.mailbox.count,
+        "sessions": [
             {
-                "address": peer.text,
-                "generation": peer.generation,
-                "seen_ms": peer.seen_ms,
-                "waiting": peer.mailbox.count,
-                "sessions": [
-                    {
-                        "number": session.number,
-                        "since_ms": session.since_ms,
-                        "slots": session.slots,
-                        "tasks": sorted(session.tasks),
-                        "queues": list(session.queues),
-                        **{name: session.about[name] for name in ("host", "pid", "program") if name in session.about},
-                    }
-                    for session in peer.sessions
-                ],
+                "number": session.number,
+                "since_ms": session.since_ms,
+                "slots": session.slots,
+                "tasks": sorted(session.tasks),
+                "queues": list(session.queues),
+                **{name: session.about[name] for name in ("host", "pid", "program") if name in session.about},
             }
-            for peer in sorted(asked.decider.state.roster.peers.values(), key=lambda peer: peer.text)[:LIST_ROWS_MAX]
-        ]
+            for session in peer.sessions
+        ],
     }
+
+
+def _fullest(counts: dict[str, int]) -> dict[str, int]:
+    """Return the largest of `counts`; there may be more than a reply should hold."""
+    return dict(sorted(counts.items(), key=lambda item: -item[1])[:LIST_ROWS_MAX])
 
 
 def _keys_accept(asked: Asked) -> Params:

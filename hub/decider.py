@@ -92,7 +92,6 @@ class Decider:
             PROGRESS: self._progress,
             RESULT: self._result,
             PING: self._ping,
-            PONG: self._nothing,
             CALL: self._call,
             REQUEST: self._request,
             RESPONSE: self._response,
@@ -248,9 +247,6 @@ class Decider:
 
     def _ping(self, session: Session, record: Record, turn: Turn) -> None:
         turn.send(session.link, [PONG, record[1]])
-
-    def _nothing(self, session: Session, record: Record, turn: Turn) -> None:
-        """PONG: that it was heard is all there is to it."""
 
     def _call(self, session: Session, record: Record, turn: Turn) -> None:
         calls.answer(self, session, record[1], record[2], record[3], turn)

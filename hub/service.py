@@ -162,8 +162,17 @@ class Hub:
                 asyncio.get_running_loop().call_soon(self._wake)
 
     def _take_turn(self) -> None:
-        decider = self._decider
         turn = self._turn()
+        try:
+            self._decide(turn)
+        except Exception as fault:
+            logger.exception("a turn was undone by a fault of the hub's own", extra={"action": "turn_failed"})
+            self._start_over(fault)
+            return
+        self._end_turn(turn)
+
+    def _decide(self, turn: Turn) -> None:
+        decider = self._decider
         taken = 0
         for link, peer, frame in self._open_router().drain(TURN_RECORDS_MAX):
             try:
@@ -176,7 +185,6 @@ class Hub:
             taken += len(records)
             if taken >= TURN_RECORDS_MAX:
                 break
-        self._end_turn(turn)
 
     def _forget_gone(self) -> None:
         ended = self._open_router().gone()
@@ -192,6 +200,7 @@ class Hub:
         try:
             self._settle(turn)
         except StorageFault as fault:
+            logger.error("commit failed, nothing of the turn was kept: %s", fault, extra={"action": "commit_failed"})
             self._start_over(fault)
 
     def _settle(self, turn: Turn) -> None:
@@ -242,15 +251,18 @@ class Hub:
             try:
                 self._commit()
             except StorageFault as fault:
+                logger.error("acknowledgements were not kept: %s", fault, extra={"action": "commit_failed"})
                 self._start_over(fault)
 
     def _commit(self) -> None:
         writes, self._decider.state.writes = self._decider.state.writes, Writes()
         self._store.commit(writes, now_ms=_wall_ms())
 
-    def _start_over(self, fault: StorageFault) -> None:
+    def _start_over(self, fault: Exception) -> None:
         """Undo a turn: nobody was told of it yet, so what the database holds is the truth."""
-        logger.error("commit failed, nothing of the turn was kept: %s", fault, extra={"action": "commit_failed"})
+        code, text = "internal", "the hub failed and starts over; nothing that was acknowledged is lost"
+        if isinstance(fault, StorageFault):
+            code, text = fault.code, str(fault)
         router, links = self._open_router(), list(self._decider.state.roster.sessions)
         counts = self._decider.state.counts
         try:
@@ -259,10 +271,10 @@ class Hub:
             self._fault = unreadable  # serve nobody, and let whoever started us decide
             self.stop()
         self._decider.state.counts = counts
-        counts["commits_failed"] += 1
+        counts["turns_undone"] += 1
         for link in links:
             assert isinstance(link, bytes)
-            router.send(link, [[BYE, fault.code, str(fault)]])
+            router.send(link, [[BYE, code, text]])
             asyncio.get_running_loop().call_later(_KICK_AFTER_S, self._kick, link)
 
     def _say_goodbye(self) -> None:

@@ -52,6 +52,7 @@ from .limits import (
     EPOCH_BYTES,
     HEARTBEAT_S,
     LEASE_S,
+    LIST_ROWS_MAX,
     PROGRESS_BYTES_MAX,
 )
 from .state import HubCard, StateFolder, default_folder, this_operator
@@ -562,7 +563,9 @@ class Client:
 
     async def mark_read(self, seqs: Iterable[int]) -> None:
         """Say that messages were read; they leave the inbox."""
-        await self.call("inbox.read", seqs=list(seqs))
+        wanted = list(seqs)
+        for start in range(0, len(wanted), LIST_ROWS_MAX):
+            await self.call("inbox.read", seqs=wanted[start : start + LIST_ROWS_MAX])
 
     async def _read(self, stream: _Stream) -> AsyncIterator[Message]:
         while True:

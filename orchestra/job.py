@@ -41,8 +41,9 @@ class Job:
 
     @property
     def title(self) -> str:
-        """One line for lists."""
-        return " ".join((" ".join(self.argv) or self.prompt).split())
+        """One line for lists and logs, without the control characters that could drive a terminal."""
+        line = " ".join((" ".join(self.argv) or self.prompt).split())
+        return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
 
     def encode(self) -> bytes:
         fields = (

@@ -43,12 +43,12 @@ def _lines(found: dict[str, Any]) -> list[str]:
     if mail:
         lines.append(f"unread    messages: {mail}")
     lines.append(
-        f"stored    {stored['last_seq']:,} messages and tasks in "
+        f"stored    {stored['last_seq']:,} message{'' if stored['last_seq'] == 1 else 's'} and tasks in "
         f"{(stored['database_bytes'] + stored['wal_bytes']) / 2**20:.1f} MiB, {stored['dead']} dead"
     )
     trouble = {
         name: counts[name]
-        for name in ("refused", "malformed", "redelivered", "lost_leases", "silent", "commits_failed")
+        for name in ("refused", "malformed", "redelivered", "lost_leases", "silent", "turns_undone")
         if counts.get(name)
     }
     if trouble:

@@ -170,3 +170,18 @@ def test_no_free_slot_is_left_beside_a_waiting_task(seed: int) -> None:
         for each in sessions:
             if each.free_slots > 0:
                 assert not any(board.waiting(line) for line in (each.peer.text, *each.queues))
+
+
+def test_tasks_that_were_canceled_behind_one_that_nobody_serves_are_not_kept() -> None:
+    board = Board()
+    board.add(_task(1, rank=0))
+    for seq in range(2, 5000):
+        task = _task(seq)
+        board.add(task)
+        task.move(TaskState.CANCELED, now_ms=0)
+        board.close(task)
+    assert len(board._lines["queue/q"].heap) < 200
+    assert board.waiting("queue/q") == 1
+    session = _session("a")
+    board.serve(session)
+    assert _match(board) == [(1, "a")]

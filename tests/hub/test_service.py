@@ -29,6 +29,7 @@ from orchestra.errors import (
 )
 from orchestra.hub import router as router_module
 from orchestra.hub import service as service_module
+from orchestra.hub.decider import Decider
 from orchestra.hub.service import Hub
 from orchestra.hub.settings import HubSettings
 from orchestra.keys import make_key_pair
@@ -619,13 +620,43 @@ def test_a_commit_that_fails_loses_and_doubles_nothing(tmp_path: Path, monkeypat
             bodies = [f"{i}" for i in range(100)]
             seqs = await soon(matrix.send_all("agent/a", bodies))
             assert failures == 3
-            assert hub.count("commits_failed") == 3
+            assert hub.count("turns_undone") == 3
             assert seqs == sorted(set(seqs))
             messages = agent.messages()
             assert [(await _first(messages)).text for _ in bodies] == bodies
             assert list(hub.store.rows("SELECT count(*) FROM message")) == [(100,)]
 
     run(scenario())
+
+
+def test_a_turn_that_the_hub_itself_breaks_is_undone_and_said_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("agent/a") as agent, hub.connect("matrix/m") as matrix:
+            sent = Decider._send
+            broken = 0
+
+            def breaking(self: Decider, session: Any, record: Any, turn: Any) -> None:
+                nonlocal broken
+                sent(self, session, record, turn)
+                if record[4] == b"50" and not broken:
+                    broken += 1
+                    raise RuntimeError("a fault of ours")
+
+            monkeypatch.setattr(Decider, "_send", breaking)
+            hub.hub._decider._verbs[wire.SEND] = hub.hub._decider._send
+            bodies = [f"{i}" for i in range(100)]
+            seqs = await soon(matrix.send_all("agent/a", bodies))
+            assert broken == 1
+            assert hub.count("turns_undone") == 1
+            assert seqs == sorted(set(seqs))
+            messages = agent.messages()
+            assert [(await _first(messages)).text for _ in bodies] == bodies
+            assert list(hub.store.rows("SELECT count(*) FROM message")) == [(100,)]
+
+    run(scenario())
+    assert "a fault of ours" in caplog.text
 
 
 def test_peers_are_told_why_a_commit_failed_and_nobody_is_answered_ok(
