@@ -155,8 +155,8 @@ class Hub:
         return Turn(now_ms=_wall_ms(), at_ms=_steady_ms())
 
     def _wake(self) -> None:
-        """Take a turn if there is input; the next one after the loop's other work."""
-        if self._router is not None and self._router.has_input():
+        """Take a turn; another after the loop's other work, if there is input by then."""
+        if self._router is not None:
             self._take_turn()
             if self._router is not None and self._router.has_input():
                 asyncio.get_running_loop().call_soon(self._wake)

@@ -159,7 +159,7 @@ class Store:
     def commit(self, writes: Writes, *, now_ms: int) -> None:
         """Write one turn: all of it or nothing."""
         connection = self._connection
-        with _told(self._path):
+        try:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 many = connection.executemany
@@ -198,6 +198,8 @@ class Store:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+        except _FAULTS as exc:
+            raise _told_fault(self._path, exc) from exc
 
     def fetch(self, fetch: Fetch) -> list[Any]:
         """Return the rows a `Fetch` asks for, in order."""
@@ -266,6 +268,7 @@ def _lock(path: Path) -> IO[str]:
     return file
 
 
+_FAULTS: Final = (sqlite3.Error, PeeweeException, DatabaseError, OSError)
 _ADVICE: Final = (
     ("full", "the disk is full; free some space, the hub goes on by itself"),
     ("readonly", "the file can't be written; check its owner and the file system"),
@@ -281,7 +284,11 @@ def _told(path: Path) -> Iterator[None]:
     """Turn what SQLite and the file system say into a StorageFault with advice."""
     try:
         yield
-    except (sqlite3.Error, PeeweeException, DatabaseError, OSError) as exc:
-        text = str(exc)
-        advice = next((advice for word, advice in _ADVICE if word in text.lower()), "see the operations guide")
-        raise StorageFault(f"database {path}: {text}; {advice}") from exc
+    except _FAULTS as exc:
+        raise _told_fault(path, exc) from exc
+
+
+def _told_fault(path: Path, exc: Exception) -> StorageFault:
+    text = str(exc)
+    advice = next((advice for word, advice in _ADVICE if word in text.lower()), "see the operations guide")
+    return StorageFault(f"database {path}: {text}; {advice}")
