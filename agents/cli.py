@@ -10,7 +10,7 @@ import click
 
 from orchestra.address import Address, Kind, parse_address
 from orchestra.cli import logs, stdin
-from orchestra.cli.shared import SingleProgram, enter, state_option
+from orchestra.cli.shared import SingleProgram, enter, service_options, state_option
 from orchestra.limits import DRAIN_S, SLOTS_MAX
 from orchestra.state import StateFolder, default_folder
 from orchestra.version import VERSION
@@ -60,15 +60,7 @@ from .settings import AgentSettings
     show_default=True,
     help="Seconds that running tasks may take after SIGTERM.  [env: ORCHESTRA_DRAIN]",
 )
-@click.option(
-    "--log-level",
-    envvar="ORCHESTRA_LOG_LEVEL",
-    type=click.Choice(logs.LEVELS),
-    default="info",
-    show_default=True,
-    help="What is logged on standard error.  [env: ORCHESTRA_LOG_LEVEL]",
-)
-@click.option("--stop-with-stdin", is_flag=True, help="Stop when standard input is closed: ends with its parent.")
+@service_options
 @state_option
 def main(
     name: str,

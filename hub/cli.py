@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from orchestra.cli import logs, stdin
-from orchestra.cli.shared import SingleProgram, enter, state_option
+from orchestra.cli.shared import SingleProgram, enter, service_options, state_option
 from orchestra.state import StateFolder, default_folder
 from orchestra.version import VERSION
 
@@ -45,15 +45,7 @@ logger = logging.getLogger("orchestra.hub")
     show_default=True,
     help="full survives a power cut, fast any crash of a process.  [env: ORCHESTRA_DURABILITY]",
 )
-@click.option(
-    "--log-level",
-    envvar="ORCHESTRA_LOG_LEVEL",
-    type=click.Choice(logs.LEVELS),
-    default="info",
-    show_default=True,
-    help="What is logged on standard error.  [env: ORCHESTRA_LOG_LEVEL]",
-)
-@click.option("--stop-with-stdin", is_flag=True, help="Stop when standard input is closed: ends with its parent.")
+@service_options
 def main(
     state: Path | None, host: str, port: int, durability: Durability, log_level: str, stop_with_stdin: bool
 ) -> None:

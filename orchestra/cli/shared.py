@@ -30,6 +30,8 @@ from orchestra.errors import (
     WrongName,
 )
 
+from .logs import LEVELS
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -109,6 +111,21 @@ def state_option(command: Callable[..., Any]) -> Callable[..., Any]:
         default=None,
         show_default="the user's state folder",
         help="Folder of the hub's database, the keys and the local socket.  [env: ORCHESTRA_STATE]",
+    )(command)
+
+
+def service_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what the long-running programs share: `--log-level` and `--stop-with-stdin`."""
+    command = click.option(
+        "--stop-with-stdin", is_flag=True, help="Stop when standard input is closed: ends with its parent."
+    )(command)
+    return click.option(
+        "--log-level",
+        envvar="ORCHESTRA_LOG_LEVEL",
+        type=click.Choice(LEVELS),
+        default="info",
+        show_default=True,
+        help="What is logged on standard error.  [env: ORCHESTRA_LOG_LEVEL]",
     )(command)
 
 
