@@ -150,10 +150,6 @@ class Mailbox:
             self.count -= 1
         return letter
 
-    def next_due_ms(self) -> int | None:
-        """When the first waiting message that has to wait may go."""
-        return min((letter.due_ms for letter in self._window), default=None)
-
     def _insert(self, letter: Letter) -> None:
         window = self._window
         if not window or _key(window[-1]) < _key(letter):

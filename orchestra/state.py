@@ -45,10 +45,6 @@ class StateFolder:
         return self.path / "hub.db"
 
     @property
-    def lock(self) -> Path:
-        return self.path / "hub.lock"
-
-    @property
     def socket(self) -> Path:
         return self.path / "hub.sock"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -177,9 +178,11 @@ def test_what_is_installed_is_orchestra_with_both_floors_and_nothing_beside_it()
     try:
         files = metadata.distribution("agent-orchestra").files or []
     except metadata.PackageNotFoundError:
+        assert "TOX_ENV_NAME" not in os.environ, "tox runs against the built wheel, and must not skip this"
         pytest.skip("not installed here: the source is on the path")
     modules = {PurePosixPath(each) for each in files if each.suffix == ".py"}
     if not any(each.parts[0] == "orchestra" for each in modules):
+        assert "TOX_ENV_NAME" not in os.environ, "tox runs against the built wheel, and must not skip this"
         pytest.skip("installed as a link to the source")
     assert {each.parts[0] for each in modules} == {"orchestra"}
     wanted = {PurePosixPath(*_package(path), path.name) for path in ALL}

@@ -88,3 +88,11 @@ def test_a_user_without_a_name_has_one_too(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(getpass, "getuser", nobody)
     assert this_operator().name.startswith("uid-")
+
+
+def test_a_folder_that_can_not_be_written_is_told_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestra.state.os.access", lambda path, mode: False)  # root, too, is refused so
+    with pytest.raises(StateFault, match="can't be written; choose another with --state"):
+        StateFolder(tmp_path / "state").make()

@@ -9,7 +9,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 import platformdirs
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     from orchestra.aio import Client
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 DONE: Final = 0

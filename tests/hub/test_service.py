@@ -591,7 +591,7 @@ def test_what_a_timer_sends_swallows_no_wake_up(tmp_path: Path) -> None:
                     turn.send(other.routing_id, [wire.EVENT, "tick", {}])
                     hub.hub._end_turn(turn)
                     hub.hub._wake()  # as everything that sends does
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(0)  # no wait: lets the loop's other work run
 
             timer = asyncio.ensure_future(ticking())
             for _ in range(300):
