@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import time
@@ -68,6 +69,7 @@ async def run(
     """
     started = time.monotonic()
     loop = asyncio.get_running_loop()
+    watch = warden.watch()
     try:
         transport, streams = await loop.subprocess_exec(
             lambda: _Streams(loop),
@@ -78,12 +80,13 @@ async def run(
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=watch.begin,
         )
     except (OSError, ValueError) as exc:
+        watch.end()
         return Ending(None, _since(started), "not_started", _why_not_started(plan, exc))
     process, exiting = asyncio.subprocess.Process(transport, streams, loop), streams.exited
     group = process.pid
-    warden.watch(group)
     assert process.stdout is not None
     reading = asyncio.ensure_future(_read(process.stdout, output, printed))
     feeding = asyncio.ensure_future(_feed(process, plan.stdin))
@@ -113,7 +116,7 @@ async def run(
             await asyncio.wait_for(asyncio.shield(reading), _EOF_GRACE_S)
     finally:
         _kill(group, signal.SIGKILL)
-        warden.forget(group)
+        watch.end()
         feeding.cancel()
         reading.cancel()
         await asyncio.gather(exiting, feeding, reading, return_exceptions=True)
@@ -166,11 +169,21 @@ def _since(started: float) -> int:
 
 
 def _why_not_started(plan: Plan, exc: Exception) -> str:
-    if isinstance(exc, FileNotFoundError) and plan.cwd and exc.filename == plan.cwd:
-        return f"working directory {plan.cwd} does not exist on the agent's machine; give another with --cwd"
-    program = repr(plan.argv[0] if len(plan.argv[0]) <= 200 else plan.argv[0][:197] + "...")
+    # The system tells the same of a folder and of a program. `Path.is_dir` would raise for a name that is too long.
+    if plan.cwd and not os.path.isdir(plan.cwd):  # noqa: PTH112
+        return f"working directory {_shown(plan.cwd)} is not a folder on the agent's machine; give another with --cwd"
+    program = _shown(plan.argv[0])
     if isinstance(exc, FileNotFoundError):
         return f"program {program} is not found on the agent's machine"
+    if isinstance(exc, OSError) and exc.errno == errno.E2BIG:
+        return (
+            f"{program} can't be started: its arguments are too long for the system; "
+            "an agent started with --prompt-by stdin takes long prompts"
+        )
     if isinstance(exc, OSError):
-        return f"{program} can't be started: {exc.strerror}"
+        return f"{program} can't be started: {os.strerror(exc.errno or 0)}"
     return f"{program} can't be started: {exc}"
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 200 else text[:197] + "...")

@@ -2,7 +2,8 @@
 
 An agent that is killed with SIGKILL can't stop its tasks, and the hub will give them to another agent: then the work
 would be done twice at once. The warden is a process of its own that reads from a pipe which process groups are alive
-(`+PGID`, `-PGID`); when the pipe closes, it kills those that are left.
+(`+WATCH PGID`, `-WATCH`); when the pipe closes, it kills those that are left. A task's process announces itself, before
+its program begins: whatever happens to the agent meanwhile, nothing runs that the warden does not know of.
 
 Started by `Warden`, as `python -m orchestra.agents.warden`. It imports next to nothing, because it sits beside every
 agent.
@@ -10,6 +11,7 @@ agent.
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -21,17 +23,17 @@ class Warden:
     """The agent's end of the pipe."""
 
     def __init__(self) -> None:
+        self._numbers = itertools.count(1)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "orchestra.agents.warden"],  # -P: nothing from the current folder
             stdin=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C in the agent's terminal is not meant for it
         )
 
-    def watch(self, group: int) -> None:
-        self._tell(f"+{group}\n")
-
-    def forget(self, group: int) -> None:
-        self._tell(f"-{group}\n")
+    def watch(self) -> Watch:
+        """Return a watch for one process group that is about to begin."""
+        assert self._process.stdin is not None
+        return Watch(self._process.stdin.fileno(), next(self._numbers))
 
     def close(self) -> None:
         """End it, with every group it still knows."""
@@ -40,26 +42,44 @@ class Warden:
             self._process.stdin.close()
         self._process.wait()
 
+
+class Watch:
+    """What the warden knows of one process group. A warden that was killed is told nothing: the tasks go on."""
+
+    def __init__(self, pipe: int, number: int) -> None:
+        self._pipe = pipe
+        self._number = number
+
+    def begin(self, group: int | None = None) -> None:
+        """Announce the group, by default the one that the calling process leads.
+
+        It is called in the child between fork and exec, beside threads that are gone there: nothing but one write.
+        """
+        self._tell(f"+{self._number} {os.getpid() if group is None else group}\n")
+
+    def end(self) -> None:
+        """The group is gone, or never began."""
+        self._tell(f"-{self._number}\n")
+
     def _tell(self, line: str) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(line.encode())
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):
+            os.write(self._pipe, line.encode())  # shorter than PIPE_BUF: never mixed with another's
 
 
 def main() -> None:
     """Read the pipe until it closes, then kill what is left."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it goes when its agent goes
-    groups: set[int] = set()
+    groups: dict[str, int] = {}
     for line in sys.stdin:
-        group = int(line[1:])
-        if line.startswith("+"):
-            groups.add(group)
+        watch, _, group = line[1:].strip().partition(" ")
+        if group:
+            groups[watch] = int(group)
         else:
-            groups.discard(group)
-    for group in groups:
+            groups.pop(watch, None)
+    for pgid in groups.values():
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(group, signal.SIGKILL)
+            os.killpg(pgid, signal.SIGKILL)
 
 
 if __name__ == "__main__":

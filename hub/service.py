@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 _TICK_S = 0.25  # how late a lapsed lease or a lost wake-up may be noticed
 _GC_THRESHOLDS = (20_000, 20, 50)  # a turn makes many short-lived lists and no cycles: the default looks far too often
 _KICK_AFTER_S = 0.2
+_ATTENTIVE_S = 300e-6  # makes a round trip 5 % shorter, and costs at most this much of a core per commit
 _OTHER_FILES = 512  # beside the connections
 _WATCHDOG_S = 0.1  # a missed edge of libzmq's descriptor costs at most this
 
@@ -87,6 +88,7 @@ class Hub:
         self._stopping: asyncio.Event = asyncio.Event()
         self._acks_due: asyncio.TimerHandle | None = None
         self._fault: StorageFault | None = None
+        self._attentive_until = 0.0
 
     async def run(self, *, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until `stop` is called; `ready` is called once peers can connect.
@@ -158,8 +160,20 @@ class Hub:
         """Take a turn; another after the loop's other work, if there is input by then."""
         if self._router is not None:
             self._take_turn()
-            if self._router is not None and self._router.has_input():
+            if self._has_input_soon():
                 asyncio.get_running_loop().call_soon(self._wake)
+
+    def _has_input_soon(self) -> bool:
+        """Whether there is input; after a commit, look a moment longer before the loop waits for it.
+
+        What was just sent is often answered at once, and a core that waits has to be woken. Whoever else wants the
+        core gets it.
+        """
+        while self._router is not None and not self._router.has_input():
+            if time.monotonic() >= self._attentive_until:
+                return False
+            os.sched_yield()
+        return self._router is not None
 
     def _take_turn(self) -> None:
         turn = self._turn()
@@ -212,6 +226,7 @@ class Hub:
             held = len(writes.settled)
             if writes.is_urgent() or turn.queries or turn.fetches or held > ACKS_HELD_MAX:
                 self._commit()
+                self._attentive_until = time.monotonic() + _ATTENTIVE_S
             elif held and self._acks_due is None:
                 self._acks_due = asyncio.get_running_loop().call_later(ACKS_HELD_S, self._commit_acks)
             for query in turn.queries:

@@ -36,7 +36,6 @@ Durability = Literal["full", "fast"]
 
 _SYNCHRONOUS: Final = {"full": 2, "fast": 1}  # FULL survives a power cut, NORMAL any crash of a process
 _CACHE_KIB: Final = 64 * 1024
-_CHECKPOINT_PAGES: Final = 2000
 
 _MESSAGE: Final = "INSERT INTO message VALUES (?,?,?,?,?,?,?,?,?)"
 _DELIVERY: Final = "INSERT INTO delivery VALUES (?,?,?,0)"
@@ -106,7 +105,6 @@ class Store:
                         "synchronous": _SYNCHRONOUS[durability],
                         "cache_size": -_CACHE_KIB,
                         "temp_store": 2,
-                        "wal_autocheckpoint": _CHECKPOINT_PAGES,
                         "busy_timeout": 0,
                     },
                     isolation_level=None,

@@ -14,6 +14,7 @@ from orchestra.agents import process
 from orchestra.agents.output import Output
 from orchestra.agents.plan import Plan
 from orchestra.agents.process import Ending
+from orchestra.agents.warden import Watch
 from orchestra.limits import OUTPUT_BYTES_MAX
 
 from ..system.programs import is_alive, wait_until
@@ -22,26 +23,26 @@ BOUND_S = 20.0
 
 
 class FakeWarden:
-    """Remembers what it is told."""
+    """Remembers what it is told, by the processes themselves through a pipe as with the real one."""
 
     def __init__(self) -> None:
-        self.groups: list[int] = []
-        self.told: list[str] = []
+        self._pipe, self._told_by = os.pipe()
 
-    def watch(self, group: int) -> None:
-        self.groups.append(group)
-        self.told.append("watch")
+    def watch(self) -> Watch:
+        return Watch(self._told_by, 1)
 
-    def forget(self, group: int) -> None:
-        self.groups.remove(group)
-        self.told.append("forget")
+    def told(self) -> list[str]:
+        """Return the lines, and close."""
+        os.close(self._told_by)
+        with os.fdopen(self._pipe) as lines:
+            return lines.read().splitlines()
 
 
 class Ran:
     """How a plan went."""
 
-    def __init__(self, ending: Ending, output: bytes, printed: bytes, warden: FakeWarden) -> None:
-        self.ending, self.output, self.printed, self.warden = ending, output, printed, warden
+    def __init__(self, ending: Ending, output: bytes, printed: bytes, told: list[str]) -> None:
+        self.ending, self.output, self.printed, self.told = ending, output, printed, told
 
     @property
     def pids(self) -> list[int]:
@@ -62,7 +63,7 @@ class Running:
         spool: Path = Path("/nonexistent/spool"),
     ) -> None:
         self.stop: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.warden = FakeWarden()
+        self._warden = FakeWarden()
         self._printed = bytearray()
         self._arrived = asyncio.Event()
         self._output = Output(spool)
@@ -72,7 +73,7 @@ class Running:
                 self._output,
                 environment=environment or {},
                 timeout_s=timeout_s,
-                warden=self.warden,  # type: ignore[arg-type]
+                warden=self._warden,  # type: ignore[arg-type]
                 stop=self.stop,
                 printed=self._print,
             )
@@ -89,10 +90,13 @@ class Running:
                 await self._arrived.wait()
 
     async def end(self) -> Ran:
-        ending = await asyncio.wait_for(self._task, 2 * BOUND_S)
+        try:
+            ending = await asyncio.wait_for(self._task, 2 * BOUND_S)
+        finally:
+            self.told = self._warden.told()
         output = self._output.result()
         self._output.close()
-        return Ran(ending, output, bytes(self._printed), self.warden)
+        return Ran(ending, output, bytes(self._printed), self.told)
 
 
 def _run(*argv: str, **options: object) -> Ran:
@@ -178,10 +182,18 @@ def test_a_program_that_may_not_be_run_is_not_started(tmp_path: Path) -> None:
     assert (ending.code, ending.text.endswith("can't be started: Permission denied")) == ("not_started", True)
 
 
-def test_a_folder_that_does_not_exist_is_named() -> None:
-    ending = _run("true", cwd="/no/such/folder").ending
+@pytest.mark.parametrize("folder", ["/no/such/folder", "/dev/null", "/" + "x" * 5000])
+def test_what_is_not_a_folder_is_named(folder: str) -> None:
+    ending = _run("true", cwd=folder).ending
     assert ending.code == "not_started"
-    assert ending.text.startswith("working directory /no/such/folder does not exist on the agent's machine")
+    assert ending.text.startswith(f"working directory '{folder[:190]}")
+    assert ending.text.endswith("is not a folder on the agent's machine; give another with --cwd")
+
+
+def test_arguments_that_the_system_does_not_take_are_refused_with_another_way() -> None:
+    ending = _run("true", "x" * 3_000_000).ending
+    assert ending.code == "not_started"
+    assert ending.text.endswith("an agent started with --prompt-by stdin takes long prompts")
 
 
 def test_what_can_not_be_in_an_environment_is_no_crash() -> None:
@@ -257,28 +269,26 @@ def test_what_was_stopped_before_it_began_does_not_run_on() -> None:
 
 
 def test_cancelling_the_runner_kills_the_group() -> None:
-    async def scenario() -> tuple[list[int], FakeWarden]:
+    async def scenario() -> list[str]:
         running = Running(("sh", "-c", "sleep 600 & echo $$ $! ready; wait"))
         await running.wait_printed(b"ready")
-        pids = list(running.warden.groups)
         running._task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running.end()
-        return pids, running.warden
+        return running.told
 
-    pids, warden = asyncio.run(scenario())
-    _assert_gone(pids)
-    assert warden.told == ["watch", "forget"]
+    begin, end = asyncio.run(scenario())
+    _assert_gone([int(begin.split()[1])])
+    assert end == "-1"
 
 
 def test_the_warden_knows_the_group_for_as_long_as_it_may_live() -> None:
-    async def scenario() -> FakeWarden:
-        running = Running(("sh", "-c", "echo $$; read x"), stdin=b"")
-        ran = await running.end()
-        assert ran.warden.groups == []
-        return ran.warden
+    ran = _run("sh", "-c", "echo $$; read x", stdin=b"")
+    assert ran.told == [f"+1 {ran.pids[0]}", "-1"]
 
-    assert asyncio.run(scenario()).told == ["watch", "forget"]
+
+def test_what_did_not_begin_is_not_watched() -> None:
+    assert _run("no-such-program").told[-1] == "-1"
 
 
 def test_output_that_can_not_be_kept_ends_the_task_with_a_reason(tmp_path: Path) -> None:

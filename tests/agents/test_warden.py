@@ -21,9 +21,21 @@ AGENT_KILLED = """
 import os, signal, sys
 from orchestra.agents.warden import Warden
 warden = Warden()
-warden.watch(int(sys.argv[1]))
+warden.watch().begin(int(sys.argv[1]))
 print(warden._process.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+# An agent that is killed by the very process it starts, which then lives on as the task's program.
+AGENT_KILLED_AT_THE_FORK = """
+import os, signal, subprocess
+from orchestra.agents.warden import Warden
+watch = Warden().watch()
+def begin():
+    watch.begin()
+    os.write(1, b"%d" % os.getpid())
+    os.kill(os.getppid(), signal.SIGKILL)
+subprocess.Popen(["sleep", "600"], start_new_session=True, preexec_fn=begin)
 """
 
 
@@ -57,11 +69,12 @@ def test_when_the_agent_is_killed_its_groups_are_killed_and_the_warden_ends(grou
     wait_until(lambda: not is_alive(int(agent.stdout)), "the warden to end")
 
 
-def test_a_group_that_was_forgotten_is_left_alone(group: subprocess.Popen[bytes]) -> None:
+def test_a_group_whose_watch_ended_is_left_alone(group: subprocess.Popen[bytes]) -> None:
     child = _child(group)
     warden = Warden()
-    warden.watch(group.pid)
-    warden.forget(group.pid)
+    watch = warden.watch()
+    watch.begin(group.pid)
+    watch.end()
     warden.close()
     assert group.poll() is None
     assert is_alive(child)
@@ -71,7 +84,7 @@ def test_a_group_that_was_forgotten_is_left_alone(group: subprocess.Popen[bytes]
 def test_closing_ends_what_is_still_watched(group: subprocess.Popen[bytes]) -> None:
     child = _child(group)
     warden = Warden()
-    warden.watch(group.pid)
+    warden.watch().begin(group.pid)
     warden.close()
     assert group.wait(30) == -signal.SIGKILL
     wait_until(lambda: not is_alive(child), "the child of the task to be gone")
@@ -81,10 +94,30 @@ def test_a_group_that_is_gone_does_not_keep_the_warden_from_the_next(group: subp
     gone = subprocess.Popen([sys.executable, "-c", ""], start_new_session=True)
     gone.wait()
     warden = Warden()
-    warden.watch(gone.pid)
-    warden.watch(group.pid)
+    warden.watch().begin(gone.pid)
+    warden.watch().begin(group.pid)
     warden.close()
     assert group.wait(30) == -signal.SIGKILL
+
+
+def test_a_process_announces_itself_before_its_program_begins() -> None:
+    """The agent may be killed before it gets to know that the process began."""
+    agent = subprocess.run([*PYTHON, "-c", AGENT_KILLED_AT_THE_FORK], stdout=subprocess.PIPE, timeout=30, check=False)
+    assert agent.returncode == -signal.SIGKILL
+    task = int(agent.stdout)
+    wait_until(lambda: not is_alive(task), "the task to be gone")
+
+
+def test_a_program_that_could_not_begin_is_not_watched(group: subprocess.Popen[bytes]) -> None:
+    child = _child(group)
+    warden = Warden()
+    watch = warden.watch()
+    with pytest.raises(FileNotFoundError):
+        subprocess.Popen(["no-such-program"], preexec_fn=lambda: watch.begin(group.pid))
+    watch.end()
+    warden.close()
+    assert group.poll() is None
+    _end(group, child)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -92,7 +125,7 @@ def test_a_signal_that_is_meant_for_the_agent_does_not_end_the_warden(
     group: subprocess.Popen[bytes], number: signal.Signals
 ) -> None:
     warden = Warden()
-    warden.watch(group.pid)
+    warden.watch().begin(group.pid)
     stat = wait_until(lambda: _ignores(warden._process.pid), "the warden to ignore signals")
     assert stat
     warden._process.send_signal(number)

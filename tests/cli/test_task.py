@@ -76,7 +76,7 @@ def test_cwd_says_where_else(desk: Place, tmp_path: Path) -> None:
     assert ended.stdout == f"{tmp_path.resolve()}\n"
     ended = desk.run("task", "submit", "--wait", "--cwd", "/nowhere", "--", "pwd")
     assert ended.code == 1
-    assert "working directory /nowhere does not exist on the agent's machine" in ended.stderr
+    assert "working directory '/nowhere' is not a folder on the agent's machine" in ended.stderr
 
 
 def test_the_options_of_a_command_belong_to_the_command(desk: Place) -> None:
