@@ -79,6 +79,8 @@ class Decider:
             state.roster.add_peer(Peer(number, parse_address(text), text, generation, epoch, seen_ms, mailbox))
         for origin in snapshot.origins:
             state.roster.add_origin(origin)
+        # The next save says that all up to its seq is accounted for, so it has to hold these, also if they stay silent.
+        state.unsaved.update((origin.id, origin) for origin in snapshot.unsaved)
         self.post = Post(state)
         self.channels = Channels(state)
         self.tasks = Tasks(state, snapshot.tasks, at_ms=at_ms)

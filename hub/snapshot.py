@@ -25,6 +25,8 @@ class Snapshot:
     addresses: dict[int, str] = field(default_factory=dict)
     peers: dict[int, tuple[int, bytes | None, int]] = field(default_factory=dict)
     origins: list[Origin] = field(default_factory=list)
+    unsaved: list[Origin] = field(default_factory=list)
+    """Those of them that sent something since they were saved, as the log tells."""
     last_origin: int = 0
     waiting: dict[int, int] = field(default_factory=dict)
     tasks: list[Task] = field(default_factory=list)

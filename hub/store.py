@@ -135,24 +135,28 @@ class Store:
     def load(self, *, now_ms: int) -> Snapshot:
         """Return what the decider must know. Reads only, so that it works on a full disk."""
         with _told(self._path), self.database.atomic():
+            origins, unsaved = self._origins(now_ms)
             return Snapshot(
                 last_seq=self._all("SELECT coalesce(max(seq), 0) FROM message")[0][0],
                 addresses=dict(self._all("SELECT id, text FROM address")),
                 peers={row[0]: (row[1], row[2], row[3]) for row in self._all("SELECT * FROM peer")},
-                origins=self._origins(now_ms),
+                origins=origins,
+                unsaved=unsaved,
                 last_origin=self._all("SELECT coalesce(max(id), 0) FROM origin")[0][0],
                 waiting=dict(self._all("SELECT recipient, count(*) FROM delivery GROUP BY recipient")),
                 tasks=[_task(row) for row in self._all(_OPEN_TASKS)],
                 keys=dict(self._all("SELECT k.public, a.text FROM key k JOIN address a ON a.id = k.peer")),
             )
 
-    def _origins(self, now_ms: int) -> list[Origin]:
-        """Return the origins as they were saved, brought up to date from the messages that came since."""
+    def _origins(self, now_ms: int) -> tuple[list[Origin], list[Origin]]:
+        """Return the origins, brought up to date from the messages that came since they were saved, and which were."""
         rows = self._all(_ORIGINS, now_ms - ORIGIN_KEPT_DAYS * 86_400_000)
         origins = {row[0]: Origin(*row) for row in rows}
+        unsaved = []
         for number, last_n, last_seq in self._all(_SENT_SINCE):
             origins[number].last_n, origins[number].last_seq = last_n, last_seq
-        return list(origins.values())
+            unsaved.append(origins[number])
+        return list(origins.values()), unsaved
 
     def commit(self, writes: Writes, *, now_ms: int) -> None:
         """Write one turn: all of it or nothing."""

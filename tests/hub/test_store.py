@@ -263,6 +263,21 @@ def test_a_hub_that_was_killed_knows_who_sent_what_also_when_that_was_not_saved(
     hub.close()
 
 
+def test_who_sent_before_two_kills_is_known_although_only_others_sent_between_them(tmp_path: Path) -> None:
+    hub = FakeHub(tmp_path)
+    hub.enrol("agent/a")
+    slow, other = hub.join("matrix/slow"), hub.join("matrix/other")
+    slow.send("agent/a")  # saved at once
+    slow.send("agent/a")  # only in the log
+    hub.restart()
+    hub.clock.advance(2.0)  # so that the next send saves
+    other.again().send("agent/a")
+    hub.restart()
+    known = {origin.epoch: origin.last_n for origin in hub.store.load(now_ms=hub.clock.now_ms).origins}
+    assert known[slow.epoch] == 2
+    hub.close()
+
+
 def test_who_sent_after_a_long_silence_is_known_to_a_hub_that_was_killed_just_then(tmp_path: Path) -> None:
     hub = FakeHub(tmp_path)
     hub.enrol("agent/a")
