@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pty
@@ -81,6 +82,32 @@ async def peer_facts(client: aio.Client, address: str) -> dict[str, Any]:
     """Return what the hub tells of one peer."""
     (found,) = [each for each in (await client.call("peers"))["peers"] if each["address"] == address]
     return dict(found)
+
+
+class Reader:
+    """A peer that reads everything, and tells when it has seen enough."""
+
+    def __init__(self, client: aio.Client) -> None:
+        self.bodies: dict[str, list[int]] = {}
+        self._client = client
+        self._arrived = asyncio.Condition()
+        self._reading = asyncio.create_task(self._read())
+
+    async def wait_for(self, what: str, is_enough: Callable[[], bool]) -> None:
+        async with asyncio.timeout(3 * BOUND_S), self._arrived:
+            await self._arrived.wait_for(lambda: is_enough() or self._reading.done())
+        assert is_enough(), f"reading ended before {what}"
+
+    async def stop(self) -> None:
+        self._reading.cancel()
+        await asyncio.gather(self._reading, return_exceptions=True)
+
+    async def _read(self) -> None:
+        async for batch in self._client.batches():
+            for message in batch:
+                self.bodies.setdefault(message.sender, []).append(int(message.body))
+            async with self._arrived:
+                self._arrived.notify_all()
 
 
 @dataclass

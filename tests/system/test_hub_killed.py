@@ -3,41 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from orchestra import aio
 from orchestra.errors import ConnectionLost
 
-from .programs import BOUND_S, Place, free_port, peer, peer_facts, wait_until
+from .programs import BOUND_S, Place, Reader, free_port, peer, peer_facts, wait_until
 
 SENDS = 10_000
 READER = "matrix/reader"
-
-
-class _Reader:
-    """A peer that reads everything, and tells when it has seen enough."""
-
-    def __init__(self, client: aio.Client) -> None:
-        self.bodies: dict[str, list[int]] = {}
-        self._client = client
-        self._arrived = asyncio.Condition()
-        self._reading = asyncio.create_task(self._read())
-
-    async def wait_for(self, what: str, is_enough: Callable[[], bool]) -> None:
-        async with asyncio.timeout(3 * BOUND_S), self._arrived:
-            await self._arrived.wait_for(lambda: is_enough() or self._reading.done())
-        assert is_enough(), f"reading ended before {what}"
-
-    async def stop(self) -> None:
-        self._reading.cancel()
-        await asyncio.gather(self._reading, return_exceptions=True)
-
-    async def _read(self) -> None:
-        async for batch in self._client.batches():
-            for message in batch:
-                self.bodies.setdefault(message.sender, []).append(int(message.body))
-            async with self._arrived:
-                self._arrived.notify_all()
 
 
 def test_every_send_that_was_answered_is_delivered_once_and_in_order_though_the_hub_is_killed_twice(
@@ -48,7 +21,7 @@ def test_every_send_that_was_answered_is_delivered_once_and_in_order_though_the_
 
     async def scenario() -> None:
         reader_client = await peer(place, READER)
-        reader = _Reader(reader_client)
+        reader = Reader(reader_client)
         answered: dict[int, int] = {}
         parts = {SENDS // 5: asyncio.Event(), SENDS // 2: asyncio.Event()}
 
@@ -106,7 +79,7 @@ def test_what_was_answered_is_delivered_also_when_its_sender_never_comes_back(pl
         assert len(answered) < SENDS, "all was sent before the hub could be killed in the middle of it"
         place.hub("--durability", "full", port=port)
         reader_client = await peer(place, READER)
-        reader = _Reader(reader_client)
+        reader = Reader(reader_client)
         await reader.wait_for(
             "all that was answered",
             lambda: set(answered) <= set(reader.bodies.get("matrix/sender", ())),
