@@ -235,6 +235,8 @@ class Decider:
         _, messages, slots = record
         session.credit = min(session.credit + messages, CREDIT_MAX)
         if slots is not None:
+            if slots and not session.is_worker:
+                hello.begin_work(self, session, turn)
             self.tasks.offer(session, slots)
         self.post.push(session.peer, turn)
         self.channels.has_credit(session, turn)

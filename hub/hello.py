@@ -60,10 +60,11 @@ def welcome(decider: Decider, link: Link, peer_text: str, record: Record, turn: 
     told = _about(about)
     if len(decider.state.roster.sessions) >= SESSIONS_MAX:
         raise HubFull(f"{SESSIONS_MAX} sessions are open")
-    _make_room(decider, peer, epoch, turn)
-    if peer.epoch != epoch:
-        peer.generation += 1
-        peer.epoch = epoch
+    # An agent that drains and comes back serves nothing, and is still the one that works.
+    is_worker = bool(slots or served) or (peer.is_exclusive and peer.epoch == epoch)
+    _make_room(decider, peer, epoch, is_worker=is_worker, turn=turn)
+    if is_worker or not peer.is_exclusive:
+        peer.live(epoch)
     peer.seen_ms = turn.now_ms
     decider.state.writes.peers[peer.id] = peer
     session = Session(
@@ -78,9 +79,11 @@ def welcome(decider: Decider, link: Link, peer_text: str, record: Record, turn: 
         since_ms=turn.now_ms,
         heard_ms=turn.at_ms,
         origin=decider.state.roster.origin_of(peer, epoch),
+        is_worker=is_worker,
     )
     decider.state.roster.join(session)
-    decider.tasks.take_up(session, _claims(holding), turn)
+    if is_worker:
+        decider.tasks.take_up(session, _claims(holding), turn)
     kept = list(session.tasks)
     turn.send(
         link,
@@ -104,18 +107,38 @@ def welcome(decider: Decider, link: Link, peer_text: str, record: Record, turn: 
     return session
 
 
-def _make_room(decider: Decider, peer: Peer, epoch: bytes, turn: Turn) -> None:
-    """End the sessions this one replaces: an earlier connection of the same client, or an agent's earlier process."""
+def begin_work(decider: Decider, session: Session, turn: Turn) -> None:
+    """Make a visitor of an agent's name its worker: it offers slots now, and the older worker has to go.
+
+    Raises:
+        NotAllowed: if its kind does no tasks.
+    """
+    peer = session.peer
+    grants.check_serve(peer.address)
+    _replace_worker(decider, peer, turn)
+    session.is_worker = True
+    peer.live(session.epoch)
+    decider.state.writes.peers[peer.id] = peer
+    decider.tasks.take_up(session, {}, turn)
+
+
+def _make_room(decider: Decider, peer: Peer, epoch: bytes, *, is_worker: bool, turn: Turn) -> None:
+    """End the sessions this one replaces: an earlier connection of the same client, or an agent's earlier worker."""
     for old in list(peer.sessions):
         if old.epoch == epoch:
             turn.kicks.append(old.link)
             decider.end(old, turn)
-        elif peer.is_exclusive:
-            turn.send(old.link, [BYE, "replaced", f"another process connected as {peer.text}"])
-            turn.kicks.append(old.link)
-            decider.end(old, turn)
-    if len(peer.sessions) >= SESSIONS_PER_PEER_MAX:
+    if is_worker:
+        _replace_worker(decider, peer, turn)
+    elif len(peer.sessions) >= SESSIONS_PER_PEER_MAX:
         raise HubFull(f"{peer.text} has {SESSIONS_PER_PEER_MAX} sessions open; close one first")
+
+
+def _replace_worker(decider: Decider, peer: Peer, turn: Turn) -> None:
+    for old in [session for session in peer.sessions if session.is_worker]:
+        turn.send(old.link, [BYE, "replaced", f"another process works as {peer.text} now"])
+        turn.kicks.append(old.link)
+        decider.end(old, turn)
 
 
 def _claims(holding: list[Any]) -> dict[int, int]:

@@ -51,6 +51,8 @@ class Session:
     watched: set[int] = field(default_factory=set)
     calls: tuple[int, int] = (0, 0)
     """(the turn's time, CALLs taken in that turn)."""
+    is_worker: bool = False
+    """Whether it does tasks: it has offered slots or serves queues. Of an agent's sessions one does at most."""
 
     @property
     def free_slots(self) -> int:
@@ -59,7 +61,10 @@ class Session:
 
 @dataclass(slots=True, eq=False)
 class Peer:
-    """A name with a key. `sessions` is in the order they came; an agent has one at most."""
+    """A name with a key. `sessions` is in the order they came.
+
+    `epoch` is that of the newest life, which `generation` counts; an agent's lives are those of its workers.
+    """
 
     id: int
     address: Address
@@ -72,8 +77,14 @@ class Peer:
 
     @property
     def is_exclusive(self) -> bool:
-        """Whether a newer process takes the name from an older one."""
+        """Whether a newer process that works takes the name from an older one."""
         return self.address.kind is Kind.AGENT
+
+    def live(self, epoch: bytes) -> None:
+        """Count a new life of this name, unless it is the one that is known."""
+        if self.epoch != epoch:
+            self.generation += 1
+            self.epoch = epoch
 
 
 class Roster:

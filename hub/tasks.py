@@ -112,8 +112,6 @@ class Tasks:
 
     def offer(self, session: Session, slots: int) -> None:
         """`session` takes so many tasks at once from now on."""
-        if slots:
-            grants.check_serve(session.peer.address)
         session.slots = min(slots, SLOTS_MAX)
         self.board.serve(session)
 

@@ -10,7 +10,7 @@ OrchestraError                     has a `code` for machines and one sentence fo
 │   ├── BadOption                  an option or parameter that does not exist or has the wrong type
 │   ├── NoSession                  a record before HELLO
 │   ├── WrongName                  fatal: the key belongs to another peer
-│   ├── Replaced                   fatal: a newer process took this agent's name
+│   ├── Replaced                   fatal: a newer process works as this agent
 │   ├── NotAllowed
 │   ├── UnknownRecipient
 │   ├── UnknownMethod

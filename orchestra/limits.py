@@ -41,7 +41,7 @@ WATCHES_MAX: Final = 10_000  # tasks one session may watch
 SUBSCRIPTIONS_MAX: Final = 64  # channels one session may follow
 REQUESTS_OPEN_MAX: Final = 256  # live requests of one session without an answer
 CALLS_A_TURN_MAX: Final = 64  # CALLs of one session that one turn answers; each may read the database
-SESSIONS_PER_PEER_MAX: Final = 64  # of one matrix or operator
+SESSIONS_PER_PEER_MAX: Final = 64  # of one peer; an agent's worker is always let in
 SEND_QUEUE_FRAMES: Final = 1000  # libzmq's high-water mark; a session that lets it fill is dropped as a slow reader
 
 # The hub.

@@ -147,25 +147,10 @@ def with_client(state: Path | None, address: str | None, work: Callable[[Client]
     from orchestra import aio
 
     async def session() -> T:
-        if address is not None and address.startswith("agent/"):
-            await _check_idle(state, address)
         async with aio.connect(state=state, address=address) as client:
             return await work(client)
 
     return asyncio.run(session())
-
-
-async def _check_idle(state: Path | None, address: str) -> None:
-    """An agent has one session: to act as one that runs would end it."""
-    from orchestra import aio
-
-    try:
-        async with aio.connect(state=state) as client:
-            peers = (await client.call("peers"))["peers"]
-    except KeyFault:  # no operator's key here to ask with: whoever has an agent's key may use it
-        return
-    if any(peer["address"] == address and peer["sessions"] for peer in peers):
-        raise Replaced(f"{address} is running, and to act as it would end it; use another address with --as")
 
 
 def print_json(data: Any) -> None:

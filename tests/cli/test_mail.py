@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -109,6 +110,17 @@ def test_reading_what_is_not_there_says_so_and_still_shows_the_rest(desk: Place,
     assert "here" in ended.stdout
     assert ended.stderr == "error: no unread message 999999 to you; see: orchestra inbox\n"
     assert desk.run("read", str(seq), "--as", to).code == 1
+
+
+def test_an_agent_that_runs_keeps_running_while_somebody_reads_its_mail(desk: Place) -> None:
+    def worker() -> dict[str, Any]:
+        (agent,) = [peer for peer in desk.run("peers", "--json").data if peer["address"] == "agent/exec-1"]
+        return next(session for session in agent["sessions"] if session["slots"])
+
+    before = worker()
+    seq = str(desk.run("send", "agent/exec-1", "for you", "--json").data["seq"])
+    assert "for you" in desk.run("read", seq, "--as", "agent/exec-1").stdout
+    assert worker()["number"] == before["number"]
 
 
 def test_reading_needs_a_number_or_all(desk: Place) -> None:

@@ -9,7 +9,7 @@ from orchestra.hub.roster import Session
 from orchestra.limits import CREDIT_MAX, LEASE_S, QUEUES_MAX, SESSIONS_PER_PEER_MAX, SLOTS_MAX
 from orchestra.version import WIRE_VERSION
 
-from .fakehub import FakeHub, codes, hello
+from .fakehub import FakeHub, codes, hello, seqs
 
 
 def _session(hub: FakeHub, text: str) -> Session:
@@ -18,7 +18,7 @@ def _session(hub: FakeHub, text: str) -> Session:
 
 
 def test_a_known_peer_is_welcomed_with_its_name_generation_time_and_limits(hub: FakeHub) -> None:
-    (welcome,) = hub.knock("agent/a").hello()
+    (welcome,) = hub.knock("agent/a").hello(slots=1)
     verb, version, address, number, generation, now_ms, kept, limits = welcome
     assert (verb, version, address, generation, now_ms, kept) == (
         wire.WELCOME,
@@ -142,8 +142,8 @@ def test_a_queue_named_twice_is_served_once(hub: FakeHub) -> None:
 
 
 def test_a_newer_process_takes_an_agents_name_and_the_older_is_told(hub: FakeHub) -> None:
-    old = hub.join("agent/a")
-    new = hub.join("agent/a")
+    old = hub.join("agent/a", slots=1)
+    new = hub.join("agent/a", queues=("queue/q",))
     assert [record[:2] for record in old.take()] == [[wire.BYE, "replaced"]]
     assert old.is_kicked
     assert not new.is_kicked
@@ -151,13 +151,75 @@ def test_a_newer_process_takes_an_agents_name_and_the_older_is_told(hub: FakeHub
 
 
 def test_a_generation_counts_the_lives_of_a_name_not_its_connections(hub: FakeHub) -> None:
-    first = hub.join("agent/a")
-    assert first.again().take()[0][4] == 1
+    first = hub.join("agent/a", slots=1)
+    assert first.again(slots=1).take()[0][4] == 1
     second = hub.knock("agent/a")
-    assert second.hello()[0][4] == 2
+    assert second.hello(slots=1)[0][4] == 2
     hub.restart()
-    assert second.again().take()[0][4] == 2
-    assert hub.knock("agent/a").hello()[0][4] == 3
+    assert second.again(slots=1).take()[0][4] == 2
+    assert hub.knock("agent/a").hello(slots=1)[0][4] == 3
+
+
+def test_a_visitor_of_an_agents_name_joins_beside_its_worker_and_takes_nothing_of_it(hub: FakeHub) -> None:
+    worker, sender = hub.join("agent/a", slots=1), hub.join("operator/o")
+    seq = sender.submit("agent/a")
+    (task,) = worker.took(wire.DELIVER)
+    visitor = hub.knock("agent/a")
+    (welcome,) = visitor.hello(holding=((seq, task[1]),))
+    assert (welcome[4], welcome[6]) == (1, []), "its life is not one of the agent's, and the task is not its own"
+    assert not worker.is_kicked
+    assert worker.take() == []
+    visitor.vanish()
+    assert worker.result(task)[0][:3] == [wire.OK, 1, seq]
+
+
+def test_a_visitor_of_an_agents_name_leaves_the_tasks_of_a_worker_that_may_come_back(hub: FakeHub) -> None:
+    worker, sender = hub.join("agent/a", slots=1), hub.join("operator/o")
+    seq = sender.submit("agent/a")
+    (task,) = worker.took(wire.DELIVER)
+    worker.vanish()
+    hub.join("agent/a").vanish()
+    assert worker.again(slots=1, holding=((seq, task[1]),)).take()[0][6] == [seq]
+
+
+def test_a_message_reaches_the_worker_also_while_a_visitor_is_there(hub: FakeHub) -> None:
+    worker, sender = hub.join("agent/a", slots=1, credit=5), hub.join("operator/o")
+    visitor = hub.join("agent/a")
+    sender.send("agent/a")
+    assert len(worker.took(wire.DELIVER)) == 1
+    assert visitor.take() == []
+    visitor.vanish()
+    assert hub.owed("agent/a") != []
+    assert worker.take() == [], "it has it already"
+
+
+def test_a_visitor_that_offers_slots_later_replaces_the_worker(hub: FakeHub) -> None:
+    old, sender = hub.join("agent/a", slots=1), hub.join("operator/o")
+    seq = sender.submit("agent/a")
+    old.take()
+    new = hub.join("agent/a")
+    told = new.allow(slots=1)
+    assert [record[:2] for record in old.take()] == [[wire.BYE, "replaced"]]
+    assert old.is_kicked
+    assert [(record[0], record[3]) for record in told] == [(wire.DELIVER, seq)], "the task of the older life is its own"
+    assert hub.rows("SELECT generation FROM peer WHERE generation > 1") == [(2,)]
+    assert hub.task(seq).generation == 2
+    assert new.allow(slots=0) == []
+    assert new.allow(slots=2) == []
+    assert hub.peer("agent/a").generation == 2, "offering again is not another life"
+
+
+def test_a_worker_that_drains_is_no_visitor_when_it_comes_back(hub: FakeHub) -> None:
+    worker, sender = hub.join("agent/a", slots=1), hub.join("operator/o")
+    seq = sender.submit("agent/a")
+    (task,) = worker.took(wire.DELIVER)
+    worker.allow(slots=0)
+    worker.vanish()
+    again = worker.again(slots=0, holding=((seq, task[1]),))
+    assert again.take()[0][6] == [seq]
+    newer = hub.join("agent/a", slots=1)
+    assert [record[:2] for record in again.take()] == [[wire.BYE, "replaced"]]
+    assert seqs(newer.take()) == [seq]
 
 
 def test_several_processes_of_a_matrix_are_connected_at_once(hub: FakeHub) -> None:
@@ -179,6 +241,13 @@ def test_one_peer_cannot_open_sessions_without_end(hub: FakeHub) -> None:
         hub.join("matrix/m")
     assert codes(hub.knock("matrix/m").hello()) == ["hub_full"]
     hub.join("matrix/other")
+
+
+def test_visitors_without_end_do_not_keep_an_agents_worker_out(hub: FakeHub) -> None:
+    for _ in range(SESSIONS_PER_PEER_MAX):
+        hub.join("agent/a")
+    assert codes(hub.knock("agent/a").hello()) == ["hub_full"]
+    hub.join("agent/a", slots=1)
 
 
 @pytest.mark.parametrize(

@@ -133,9 +133,12 @@ def test_a_newer_process_of_an_agent_stops_the_older_with_a_reason(tmp_path: Pat
     async def scenario() -> None:
         async with live_hub(tmp_path) as hub:
             key = hub.enrol("agent/a")
-            async with hub.connect("agent/a", key=key) as old, hub.connect("agent/a", key=key) as new:
+            async with (
+                hub.connect("agent/a", key=key, slots=1) as old,
+                hub.connect("agent/a", key=key, slots=1) as new,
+            ):
                 assert isinstance(await soon(old.wait_over()), Replaced)
-                with pytest.raises(Replaced, match="another process connected as agent/a"):
+                with pytest.raises(Replaced, match="another process works as agent/a"):
                     await soon(old.send("agent/a", "x"))
                 await soon(new.send("agent/a", "x"))
 
