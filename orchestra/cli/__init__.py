@@ -12,7 +12,8 @@ import click
 
 from orchestra.version import VERSION
 
-from .shared import Program, config_defaults
+from .config import load_defaults
+from .shared import Program
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "up": ("up:up", "Start a hub and two agents here, until Ctrl-C."),
@@ -21,6 +22,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "send": ("mail:send", "Send a message to a peer, a channel or everyone."),
     "inbox": ("mail:inbox", "Show the unread messages to you; they stay unread."),
     "read": ("mail:read", "Show messages in full and mark them as read."),
+    "config": ("config:config", "Show the settings and where each comes from."),
     "task": ("task:task", "Submit tasks to agents and follow them."),
 }
 
@@ -52,4 +54,4 @@ def main(ctx: click.Context) -> None:
 
     Start with `orchestra up`, then, in another terminal: `orchestra task submit --wait -- git log --oneline -3`
     """
-    ctx.default_map = config_defaults()
+    ctx.default_map = load_defaults(ctx.command)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
-import tomllib
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
-import platformdirs
 
 from orchestra.errors import (
     BadAddress,
@@ -88,7 +85,9 @@ def _guarded(run: Callable[[], T]) -> T:
 
 def enter(program: click.Command, section: str) -> None:
     """Run a program, with the defaults of its table in the configuration file."""
-    program.main(default_map=_guarded(lambda: config_defaults(section)))
+    from .config import load_defaults
+
+    program.main(default_map=_guarded(lambda: load_defaults(program, section)))
 
 
 def fail(text: str, code: int) -> NoReturn:
@@ -200,27 +199,3 @@ def ago(ms: int, *, now_ms: int) -> str:
         if seconds >= size:
             return f"{seconds / size:.0f} {unit} ago"
     return f"{seconds:.0f} s ago"
-
-
-def config_path() -> Path:
-    return Path(
-        os.environ.get("ORCHESTRA_CONFIG")
-        or platformdirs.user_config_path("agent-orchestra", appauthor=False) / "config.toml"
-    )
-
-
-def config_defaults(section: str = "") -> dict[str, Any]:
-    """Return the defaults that the configuration file sets: its tables are named like the commands.
-
-    Raises:
-        StateFault: if the file is there and can't be read.
-    """
-    path = config_path()
-    try:
-        found: Mapping[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as exc:
-        raise StateFault(f"configuration file {path} can't be read: {exc}") from exc
-    chosen = found.get(section, {}) if section else found
-    return dict(chosen) if isinstance(chosen, Mapping) else {}

@@ -69,3 +69,44 @@ def test_a_configuration_file_that_is_not_there_is_no_fault(place: Place) -> Non
     place.hub()
     assert not Path(place.env()["ORCHESTRA_CONFIG"]).exists()
     assert place.run("status").code == 0
+
+
+@pytest.mark.parametrize(
+    ("program", "content", "said"),
+    [
+        (HUB, "[hub]\nprot = 5", "hub.prot is not known; use durability, host, "),
+        (HUB, "hub = 3", "hub must be a table; write [hub]"),
+        (HUB, "[hub]\nport = [1]", "hub.port must be one value"),
+        ((*AGENT, "x", "--runner", "exec"), "[agent]\nqueue = 'a'", "agent.queue must be a list"),
+        ((*AGENT, "x", "--runner", "exec"), "[agent]\nqueue = [['a']]", "agent.queue must hold plain values"),
+        ((*ORCHESTRA, "status"), "colour = 1", "colour is not known; use "),
+        ((*ORCHESTRA, "status"), "[task]\nsubmit = 1", "task.submit must be a table; write [task.submit]"),
+        ((*ORCHESTRA, "status"), "[task.submit]\ntimeout_s = 1", "task.submit.timeout_s is not known; use "),
+    ],
+)
+def test_a_slip_in_the_file_is_not_ignored(place: Place, program: tuple[str, ...], content: str, said: str) -> None:
+    env = _configured(place, content)
+    sentence = place.run(program=program, env=env).assert_is_one_sentence(2)
+    assert f"configuration file {env['ORCHESTRA_CONFIG']}: {said}" in sentence
+
+
+def test_options_have_the_names_of_the_command_line(place: Place) -> None:
+    place.hub()
+    env = _configured(place, '[task.submit]\ntimeout = 7\njson = true\n[status]\nas = "agent/nobody"\n')
+    assert place.run("task", "submit", "--", "true", env=env).data["seq"]
+    assert "agent-nobody.key" in place.run("status", env=env).stderr
+
+
+def test_the_list_says_where_each_value_comes_from(place: Place) -> None:
+    env = _configured(place, '[hub]\nport = 7500\n[task.submit]\nto = "queue/x"\n')
+    env["ORCHESTRA_DURABILITY"] = "fast"
+    settings = {each["name"]: each for each in place.run("config", "list", "--json", env=env).data["settings"]}
+    assert (settings["hub.port"]["value"], settings["hub.port"]["from"]) == (7500, "file")
+    assert (settings["task.submit.to"]["value"], settings["task.submit.to"]["from"]) == ("queue/x", "file")
+    assert settings["hub.durability"]["value"] == "fast"
+    assert settings["hub.durability"]["from"] == "environment ORCHESTRA_DURABILITY"
+    assert (settings["hub.host"]["value"], settings["hub.host"]["from"]) == ("127.0.0.1", "default")
+    assert settings["state"]["from"] == "environment ORCHESTRA_STATE"
+    assert "agent.prompt-by" not in settings
+    every = place.run("config", "list", "--all", "--json", env=env).data["settings"]
+    assert "agent.prompt-by" in {each["name"] for each in every}
