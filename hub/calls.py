@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from orchestra.address import parse_peer
 from orchestra.errors import BadOption, HubFull, NotCancelable, NotFound, UnknownMethod
 from orchestra.keys import fingerprint, is_public_key
 from orchestra.limits import CALLS_A_TURN_MAX, LIST_ROWS_MAX, REPLY_BYTES_MAX
+from orchestra.stage import ACKED, READ
 from orchestra.task import TaskState
 from orchestra.wire import INT_MAX, REPLY, pack
 
 from . import grants
 from .roster import Peer, Session
-from .turn import Query, Turn
+from .turn import Fetch, Query, Turn
 
 if TYPE_CHECKING:
     from .decider import Decider
@@ -39,6 +41,12 @@ class Asked:
     def query(self, name: str, **params: Any) -> None:
         """Let the database answer."""
         self.turn.queries.append(Query(self.session.link, self.ref, name, params))
+
+    def fetch(self, what: str, *, recipient: int = 0, **params: Any) -> None:
+        """Let the database be read, and the decider answer from that: a function of `LOADED`."""
+        self.turn.fetches.append(
+            Fetch(what, recipient, (0, 0), LIST_ROWS_MAX, self.session.link, self.ref, MappingProxyType(params))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +110,7 @@ def _status(asked: Asked) -> None:
             "working": sum(1 for task in decider.tasks.board.tasks.values() if task.state is TaskState.WORKING),
             "waiting": _fullest(decider.tasks.board.lines()),
         },
-        mailboxes=_fullest({peer.text: peer.mailbox.count for peer in peers if peer.mailbox.count}),
+        mailboxes=_fullest({peer.text: peer.mailbox.waiting for peer in peers if peer.mailbox.waiting}),
         counts=dict(decider.state.counts),
     )
 
@@ -125,7 +133,8 @@ def _peer_facts(peer: Peer) -> Params:
         "address": peer.text,
         "generation": peer.generation,
         "seen_ms": peer.seen_ms,
-        "waiting": peer.mailbox.count,
+        "waiting": peer.mailbox.waiting,
+        "unread": peer.mailbox.count,
         "sessions": [
             {
                 "number": session.number,
@@ -159,9 +168,13 @@ def _inbox(asked: Asked) -> None:
     asked.query("inbox", recipient=asked.session.peer.id, after=asked.params.get("after", 0), count=count)
 
 
-def _inbox_read(asked: Asked) -> Params:
-    asked.decider.post.read(asked.session.peer, _seqs(asked.params), asked.turn)
-    return {"read": len(asked.params["seqs"])}
+def _inbox_read(asked: Asked) -> None:
+    stage = ACKED if asked.params.get("ack", False) else READ
+    asked.fetch("mail", recipient=asked.session.peer.id, seqs=list(dict.fromkeys(_seqs(asked.params))), stage=stage)
+
+
+def _was_read(decider: Decider, session: Session, fetch: Fetch, found: list[Any], turn: Turn) -> Params:
+    return {"read": decider.post.read(session, fetch.params["stage"], found, turn)}
 
 
 def _task_get(asked: Asked) -> None:
@@ -228,7 +241,7 @@ def _seqs(params: Params) -> list[int]:
 
 METHODS: Final[dict[str, Method]] = {
     "inbox": Method(_inbox, optional={"after": int, "count": int}),
-    "inbox.read": Method(_inbox_read, required={"seqs": list}),
+    "inbox.read": Method(_inbox_read, required={"seqs": list}, optional={"ack": bool}),
     "keys.accept": Method(_keys_accept, required={"address": str, "public_key": str}),
     "peers": Method(_peers),
     "status": Method(_status),
@@ -239,3 +252,8 @@ METHODS: Final[dict[str, Method]] = {
     "task.watch": Method(_task_watch, required={"seqs": list}),
     "unsubscribe": Method(_unsubscribe, required={"channel": str}),
 }
+
+LOADED: Final[dict[str, Callable[[Decider, Session, Fetch, list[Any], Turn], Params]]] = {
+    "mail": _was_read,
+}
+"""What answers a CALL from the rows that its `fetch` asked for, by the name of the fetch."""

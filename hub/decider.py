@@ -29,6 +29,7 @@ from orchestra.wire import (
     PING,
     PONG,
     PROGRESS,
+    REPLY,
     REQUEST,
     RESPONSE,
     RESULT,
@@ -75,7 +76,8 @@ class Decider:
         )
         for number, (generation, epoch, seen_ms) in snapshot.peers.items():
             text = snapshot.addresses[number]
-            mailbox = Mailbox(number, count=snapshot.waiting.get(number, 0))
+            unread, delivered = snapshot.unread.get(number, (0, 0))
+            mailbox = Mailbox(number, count=unread, delivered=delivered)
             state.roster.add_peer(Peer(number, parse_address(text), text, generation, epoch, seen_ms, mailbox))
         for origin in snapshot.origins:
             state.roster.add_origin(origin)
@@ -145,11 +147,17 @@ class Decider:
         if fetch.what == "channel":
             self.channels.catch_up(fetch, rows, turn)
             return
-        peer = self.state.roster.peers[self.state.texts[fetch.recipient]]
-        if fetch.what == "count":
-            peer.mailbox.count = rows[0]
-        else:
+        if fetch.what == "mailbox":
+            peer = self.state.roster.peers[self.state.texts[fetch.recipient]]
             self.post.refill(peer, rows, is_all=len(rows) < fetch.rows_max, turn=turn)
+            return
+        session = self.state.roster.sessions.get(fetch.link)
+        if session is None:  # it left meanwhile; its client asks again
+            return
+        try:
+            turn.send(fetch.link, [REPLY, fetch.ref, calls.LOADED[fetch.what](self, session, fetch, rows, turn)])
+        except PeerError as error:
+            self._refuse(fetch.link, CALL, fetch.ref, error, turn)
 
     def finish(self, turn: Turn) -> None:
         """End the turn: `state.writes` and `turn` are complete after this."""
@@ -219,7 +227,7 @@ class Decider:
         raise unknown(letter.to)
 
     def _ack(self, session: Session, record: Record, turn: Turn) -> None:
-        self.post.ack(session, record[1], turn)
+        self.post.ack(session, record[1], record[2], turn)
 
     def _nak(self, session: Session, record: Record, turn: Turn) -> None:
         _, lease, seq, _, _, delay_ms = record

@@ -23,7 +23,10 @@ Key = tuple[int, int]
 class Letter:
     """One message owed to one peer. Made once per message, hence no dataclass."""
 
-    __slots__ = ("attempt", "body", "due_ms", "holders", "lease", "options", "rank", "sender", "seq", "time_ms", "to")
+    __slots__ = (
+        "attempt", "body", "due_ms", "holders", "is_delivered", "lease", "options", "rank", "sender", "seq",
+        "time_ms", "to",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class Letter:
         self.lease = 0
         self.due_ms = 0  # in flight: when it is taken for lost; waiting: not before
         self.holders: set[Link] = set()
+        self.is_delivered = False  # a session has it; others that got it may still say more
 
     def copy(self) -> Letter:
         """Return the same message for another recipient."""
@@ -72,15 +76,25 @@ def _key(letter: Letter) -> Key:
 
 
 class Mailbox:
-    """The messages owed to one peer. `count` is all of them: in the window, in flight and beyond."""
+    """The messages that one peer has not read.
 
-    def __init__(self, recipient: int, *, count: int = 0) -> None:
+    `count` is all of them: `delivered` ones, which only stay in the inbox, and those that still wait to be delivered:
+    in the window, in flight and beyond.
+    """
+
+    def __init__(self, recipient: int, *, count: int = 0, delivered: int = 0) -> None:
         self.recipient = recipient
         self.count = count
+        self.delivered = delivered
         self.in_flight: dict[int, Letter] = {}
         self.is_fetching = False
         self._window: list[Letter] = []
-        self._edge: Key | None = (-1, 0) if count else None
+        self._edge: Key | None = (-1, 0) if count > delivered else None
+
+    @property
+    def waiting(self) -> int:
+        """How many are still to be delivered."""
+        return self.count - self.delivered
 
     def put(self, letter: Letter) -> None:
         """Take in a new message."""
@@ -148,7 +162,13 @@ class Mailbox:
                     break
         if letter is not None:
             self.count -= 1
+            self.delivered -= letter.is_delivered
         return letter
+
+    def settle_stored(self, *, is_delivered: bool) -> None:
+        """Forget one that is not in memory."""
+        self.count -= 1
+        self.delivered -= is_delivered
 
     def _insert(self, letter: Letter) -> None:
         window = self._window

@@ -94,15 +94,35 @@ class Message(_Table):
 
 
 class Delivery(_Table):
-    """A message that `recipient` is still owed."""
+    """A message that `recipient` has not read. `delivered_ms` is when it was delivered, null while it still waits."""
 
     recipient = IntegerField()
     rank = IntegerField()
     seq = IntegerField()
     attempt = IntegerField(constraints=[SQL("DEFAULT 0")])
+    delivered_ms = IntegerField(null=True)
 
     class Meta:
         primary_key = CompositeKey("recipient", "rank", "seq")
+        without_rowid = True
+
+
+class Receipt(_Table):
+    """The messages to `recipient` from `first_seq` to `last_seq` came to `stage` (`orchestra.stage`) at once.
+
+    Only what was said is kept: a later stage implies the earlier ones. Every seq of a range is of this recipient, so
+    the ranges of one recipient and stage never overlap. `session` is the number of the session that said it.
+    """
+
+    recipient = IntegerField()
+    stage = IntegerField()
+    first_seq = IntegerField()
+    last_seq = IntegerField()
+    at_ms = IntegerField()
+    session = IntegerField()
+
+    class Meta:
+        primary_key = CompositeKey("recipient", "stage", "first_seq")
         without_rowid = True
 
 
@@ -153,4 +173,16 @@ class Dead(_Table):
         without_rowid = True
 
 
-TABLES: Final[tuple[type[Model], ...]] = (Hub, Address, Peer, Key, Origin, Message, Delivery, Entry, Task, Dead)
+TABLES: Final[tuple[type[Model], ...]] = (
+    Hub,
+    Address,
+    Peer,
+    Key,
+    Origin,
+    Message,
+    Delivery,
+    Receipt,
+    Entry,
+    Task,
+    Dead,
+)

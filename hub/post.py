@@ -8,15 +8,24 @@ from __future__ import annotations
 from typing import Any, Final
 
 from orchestra.errors import Malformed
-from orchestra.limits import DELIVERY_ATTEMPTS_MAX, DELIVERY_LEASE_S, MAILBOX_MESSAGES_MAX, WINDOW_MESSAGES
+from orchestra.limits import (
+    CREDIT_MAX,
+    DELIVERY_ATTEMPTS_MAX,
+    DELIVERY_LEASE_S,
+    MAILBOX_MESSAGES_MAX,
+    WINDOW_MESSAGES,
+)
+from orchestra.stage import ACKED, DELIVERED, READ
 from orchestra.wire import Record
 
 from .hubstate import HubState
 from .mailbox import Letter
+from .receipts import Mail
 from .roster import Peer, Session
 from .turn import Fetch, Turn
 
 _DELIVERY_LEASE_MS: Final = int(DELIVERY_LEASE_S * 1000)
+_NO_RUN: Final = [0] * 6  # of no peer: ids begin at 1
 _RETRY_MS: Final = (0, 1000, 5000, 30_000, 120_000)
 """How long a message waits before its next attempt, by attempts that were not acknowledged in time."""
 
@@ -90,13 +99,24 @@ class Post:
         peer.mailbox.refill((Letter(*row) for row in rows), is_all=is_all)
         self.push(peer, turn)
 
-    def ack(self, session: Session, pairs: list[Any], turn: Turn) -> None:
-        """Settle deliveries, named flat as seq, lease, seq, lease, …; those of another lease are ignored."""
+    def ack(self, session: Session, stage: int, pairs: list[Any], turn: Turn) -> None:
+        """Note that deliveries came to `stage`, named flat as seq, lease, seq, lease, …; other leases are ignored.
+
+        A message that is only delivered stays in the inbox; one that was read or dealt with is owed no more.
+        """
         if len(pairs) % 2:
             raise Malformed("ACK must have pairs of seq and lease")
+        if stage == DELIVERED:
+            self._confirm(session, pairs, turn)
+            return
+        if not READ <= stage <= ACKED:
+            raise Malformed(f"ACK has the stage {stage}; it must be 1 (delivered), 2 (read) or 3 (acked)")
         peer, mine = session.peer, session.letters
         in_flight = peer.mailbox.in_flight
-        settled = self._state.writes.settled
+        settled, receipts = self._state.writes.settled, self._state.writes.receipts
+        run = receipts[-1] if receipts else _NO_RUN
+        is_mine = run[0] == peer.id and run[1] == stage and run[5] == session.number
+        next_seq = run[3] + 1 if is_mine else -1  # consecutive seqs share one receipt
         taken = 0
         for place in range(0, len(pairs), 2):
             seq = pairs[place]
@@ -108,8 +128,15 @@ class Post:
             in_flight.pop(seq, None)
             taken += 1
             settled.append((peer.id, letter.rank, seq))
+            if seq != next_seq:
+                run = [peer.id, stage, seq, seq, turn.now_ms, session.number]
+                receipts.append(run)
+            run[3] = seq
+            next_seq = seq + 1
             if len(letter.holders) > 1:
                 self._forget_elsewhere(letter, session)
+            if letter.is_delivered:
+                peer.mailbox.delivered -= 1
         peer.mailbox.count -= taken
         self._state.counts["acked"] += taken
         if peer.mailbox.wants is not None:
@@ -119,18 +146,25 @@ class Post:
         """The recipient does not take `letter` now."""
         self._let_go(session, letter, delay_ms=delay_ms, turn=turn)
 
-    def read(self, peer: Peer, seqs: list[int], turn: Turn) -> None:
-        """Settle messages that were read out of the inbox, wherever they are."""
-        writes = self._state.writes
-        for seq in seqs:
-            letter = peer.mailbox.settle(seq)
-            if letter is None:  # not in memory: it is in the database under one of the ranks, or nowhere
-                writes.settled.extend((peer.id, rank, seq) for rank in range(4))
+    def read(self, session: Session, stage: int, found: list[Mail], turn: Turn) -> int:
+        """Settle messages that were read out of the inbox, wherever they are; return how many are at `stage` now."""
+        peer, writes = session.peer, self._state.writes
+        settled = set(writes.settled)  # not committed yet, so that `found` does not show it
+        reached = 0
+        for seq, rank, is_delivered, said in found:
+            if rank is not None and (peer.id, rank, seq) not in settled:
+                if peer.mailbox.settle(seq) is None:
+                    peer.mailbox.settle_stored(is_delivered=is_delivered)
+                for each in peer.sessions:
+                    each.letters.pop(seq, None)
+                writes.settled.append((peer.id, rank, seq))
+                settled.add((peer.id, rank, seq))
+            elif not READ <= said < stage:  # no message of this peer's, or it was said before
+                reached += said >= stage
                 continue
-            for session in peer.sessions:
-                session.letters.pop(seq, None)
-            writes.settled.append((peer.id, letter.rank, seq))
-        turn.fetches.append(Fetch("count", peer.id, (0, 0), 1))
+            reached += 1
+            writes.receipts.append([peer.id, stage, seq, seq, turn.now_ms, session.number])
+        return reached
 
     def session_ended(self, session: Session, turn: Turn) -> None:
         """What only `session` had is delivered again."""
@@ -142,12 +176,55 @@ class Post:
         """Deliver again what was not acknowledged within its lease, and what had to wait until now."""
         for peer in self._state.roster.peers.values():
             for letter in list(peer.mailbox.in_flight.values()):
-                if letter.due_ms <= turn.at_ms:
+                if letter.due_ms <= turn.at_ms and not self._may_stay(letter, turn):
                     self._forget_elsewhere(letter, None)
                     letter.holders.clear()
                     self._wait(peer, letter, delay_ms=_RETRY_MS[min(letter.attempt, len(_RETRY_MS) - 1)], turn=turn)
             if peer.sessions and not peer.mailbox.is_empty_handed:
                 self.push(peer, turn)
+
+    def _confirm(self, session: Session, pairs: list[Any], turn: Turn) -> None:
+        """`session` has these messages; they stay in the inbox, and are not pushed again.
+
+        Other sessions that were sent the same message still hold it: what they say later counts as well.
+        """
+        peer, writes = session.peer, self._state.writes
+        for seq, lease in zip(pairs[::2], pairs[1::2], strict=True):
+            letter = session.letters.get(seq) if type(seq) is int else None
+            if letter is None or letter.lease != lease:
+                self._state.counts["stale_acks"] += 1
+                continue
+            del session.letters[seq]
+            letter.holders.discard(session.link)
+            if not letter.holders:
+                del peer.mailbox.in_flight[seq]
+            if not letter.is_delivered:
+                letter.is_delivered = True
+                peer.mailbox.delivered += 1
+                writes.delivered.append((turn.now_ms, peer.id, letter.rank, seq))
+                self._note(session, DELIVERED, seq, turn)
+        if peer.mailbox.wants is not None:
+            self.push(peer, turn)
+
+    def _note(self, session: Session, stage: int, seq: int, turn: Turn) -> None:
+        """Owe the receipt of one message."""
+        receipts = self._state.writes.receipts
+        if receipts:
+            last = receipts[-1]
+            if (last[0], last[1], last[3], last[5]) == (session.peer.id, stage, seq - 1, session.number):
+                last[3] = seq
+                return
+        receipts.append([session.peer.id, stage, seq, seq, turn.now_ms, session.number])
+
+    def _may_stay(self, letter: Letter, turn: Turn) -> bool:
+        """A delivered letter stays with the sessions that may still say more of it, unless they let them pile up."""
+        if not letter.is_delivered:
+            return False
+        holders = [self._state.roster.sessions.get(link) for link in letter.holders]
+        if any(session is None or len(session.letters) > CREDIT_MAX for session in holders):
+            return False
+        letter.due_ms = turn.at_ms + _DELIVERY_LEASE_MS
+        return True
 
     def _lease(self, letter: Letter, turn: Turn) -> None:
         letter.attempt += 1
@@ -161,7 +238,9 @@ class Post:
             self._wait(session.peer, letter, delay_ms=delay_ms, turn=turn)
 
     def _wait(self, peer: Peer, letter: Letter, *, delay_ms: int, turn: Turn) -> None:
-        if letter.attempt >= DELIVERY_ATTEMPTS_MAX:
+        if letter.is_delivered:
+            peer.mailbox.in_flight.pop(letter.seq, None)
+        elif letter.attempt >= DELIVERY_ATTEMPTS_MAX:
             peer.mailbox.settle(letter.seq)
             self._state.writes.settled.append((peer.id, letter.rank, letter.seq))
             self._state.writes.dead.append((letter.seq, peer.id, "too many attempts", turn.now_ms))

@@ -223,7 +223,7 @@ class Hub:
             decider = self._decider
             decider.finish(turn)
             writes = decider.state.writes
-            held = len(writes.settled)
+            held = writes.held
             if writes.is_urgent() or turn.queries or turn.fetches or held > ACKS_HELD_MAX:
                 self._commit()
                 self._attentive_until = time.monotonic() + _ATTENTIVE_S

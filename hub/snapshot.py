@@ -17,7 +17,7 @@ class Snapshot:
         addresses: address id → text.
         peers: address id → (generation, epoch, last seen in ms since 1970).
         origins: those whose clients may still come back; `last_origin` is the highest id there ever was.
-        waiting: address id → how many messages it is owed.
+        unread: address id → (how many messages it has not read, how many of those were delivered).
         tasks: the unfinished ones.
     """
 
@@ -28,7 +28,7 @@ class Snapshot:
     unsaved: list[Origin] = field(default_factory=list)
     """Those of them that sent something since they were saved, as the log tells."""
     last_origin: int = 0
-    waiting: dict[int, int] = field(default_factory=dict)
+    unread: dict[int, tuple[int, int]] = field(default_factory=dict)
     tasks: list[Task] = field(default_factory=list)
     keys: dict[str, str] = field(default_factory=dict)
     """Public key (Z85) → the address it proves."""

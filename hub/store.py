@@ -25,7 +25,7 @@ from orchestra.errors import OrchestraError, StateFault, StorageFault
 from orchestra.limits import ORIGIN_KEPT_DAYS
 from orchestra.task import TaskState
 
-from . import models
+from . import models, receipts
 from .board import Task
 from .migrations import migrate
 from .roster import Origin
@@ -38,9 +38,13 @@ _SYNCHRONOUS: Final = {"full": 2, "fast": 1}  # FULL survives a power cut, NORMA
 _CACHE_KIB: Final = 64 * 1024
 
 _MESSAGE: Final = "INSERT INTO message VALUES (?,?,?,?,?,?,?,?,?)"
-_DELIVERY: Final = "INSERT INTO delivery VALUES (?,?,?,0)"
+_DELIVERY: Final = "INSERT INTO delivery VALUES (?,?,?,0,NULL)"
 _SETTLED: Final = "DELETE FROM delivery WHERE recipient=? AND rank=? AND seq=?"
 _ATTEMPT: Final = "UPDATE delivery SET attempt=? WHERE recipient=? AND rank=? AND seq=?"
+_DELIVERED: Final = "UPDATE delivery SET delivered_ms=? WHERE recipient=? AND rank=? AND seq=?"
+_RECEIPT: Final = (
+    "INSERT INTO receipt VALUES (?,?,?,?,?,?) ON CONFLICT DO UPDATE SET last_seq=max(last_seq, excluded.last_seq)"
+)
 _ORIGIN: Final = (
     "INSERT INTO origin VALUES (?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE "
     "SET last_n=excluded.last_n, last_seq=excluded.last_seq, used_ms=excluded.used_ms"
@@ -56,7 +60,7 @@ _LETTERS: Final = """
     SELECT m.seq, d.rank, d.attempt, s.text, r.text, m.sent_ms, m.options, m.body
     FROM delivery d JOIN message m ON m.seq = d.seq JOIN origin o ON o.id = m.origin
     JOIN address s ON s.id = o.peer JOIN address r ON r.id = m.recipient
-    WHERE d.recipient = ? AND (d.rank, d.seq) > (?, ?) ORDER BY d.rank, d.seq LIMIT ?
+    WHERE d.recipient = ? AND (d.rank, d.seq) > (?, ?) AND d.delivered_ms IS NULL ORDER BY d.rank, d.seq LIMIT ?
 """
 _ENTRIES: Final = """
     SELECT m.seq, m.rank, 0, s.text, r.text, m.sent_ms, m.options, m.body
@@ -143,7 +147,12 @@ class Store:
                 origins=origins,
                 unsaved=unsaved,
                 last_origin=self._all("SELECT coalesce(max(id), 0) FROM origin")[0][0],
-                waiting=dict(self._all("SELECT recipient, count(*) FROM delivery GROUP BY recipient")),
+                unread={
+                    row[0]: (row[1], row[2])
+                    for row in self._all(
+                        "SELECT recipient, count(*), count(delivered_ms) FROM delivery GROUP BY recipient"
+                    )
+                },
                 tasks=[_task(row) for row in self._all(_OPEN_TASKS)],
                 keys=dict(self._all("SELECT k.public, a.text FROM key k JOIN address a ON a.id = k.peer")),
             )
@@ -187,6 +196,10 @@ class Store:
                     many(_DELIVERY, writes.deliveries)
                 if writes.attempts:
                     many(_ATTEMPT, writes.attempts)
+                if writes.delivered:
+                    many(_DELIVERED, writes.delivered)
+                if writes.receipts:
+                    many(_RECEIPT, writes.receipts)
                 if writes.settled:
                     many(_SETTLED, writes.settled)
                 if writes.entries:
@@ -206,8 +219,8 @@ class Store:
     def fetch(self, fetch: Fetch) -> list[Any]:
         """Return the rows a `Fetch` asks for, in order."""
         with _told(self._path):
-            if fetch.what == "count":
-                return [self._all("SELECT count(*) FROM delivery WHERE recipient = ?", fetch.recipient)[0][0]]
+            if fetch.what == "mail":
+                return [receipts.mail(self.rows, fetch.recipient, seq) for seq in fetch.params["seqs"]]
             if fetch.what == "mailbox":
                 rows = self._all(_LETTERS, fetch.recipient, *fetch.after, fetch.rows_max)
             else:

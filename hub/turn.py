@@ -7,8 +7,9 @@ in `store.py`.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestra.wire import OK, Record
@@ -59,12 +60,21 @@ class Writes:
     """(attempt, recipient, rank, seq)."""
     settled: list[tuple[int, int, int]] = field(default_factory=list)
     """(recipient, rank, seq): nobody is owed it any more."""
+    delivered: list[tuple[int, int, int, int]] = field(default_factory=list)
+    """(ms, recipient, rank, seq): the recipient has it, and has not read it."""
+    receipts: list[list[int]] = field(default_factory=list)
+    """[recipient, stage, first seq, last seq, ms, session]: a run of consecutive seqs that came to a stage at once."""
     dead: list[tuple[int, int, str, int]] = field(default_factory=list)
     """(seq, recipient, reason, ms)."""
     entries: list[tuple[int, int]] = field(default_factory=list)
     """(channel, seq): the log of a channel."""
     tasks: dict[int, TaskRow] = field(default_factory=dict)
     """By seq. Written over what is there."""
+
+    @property
+    def held(self) -> int:
+        """How many acknowledgements wait for the next commit."""
+        return len(self.settled) + len(self.delivered)
 
     def is_urgent(self) -> bool:
         """Whether somebody waits for this commit: all but acknowledgements, which may ride with the next."""
@@ -92,8 +102,9 @@ class Query(NamedTuple):
 class Fetch(NamedTuple):
     """More rows wanted in memory; they come back to the decider through `loaded`.
 
-    `what` is "mailbox" (after the key (rank, seq)), "channel" (after (0, seq); `link` is the subscriber) or "count"
-    (how many messages `recipient` is owed).
+    `what` is "mailbox" (after the key (rank, seq)), "channel" (after (0, seq); `link` is the subscriber) or "mail"
+    (where `params["seqs"]` are for `recipient`). Where `ref` is not 0, it is for the CALL `ref` of `link`, and the
+    decider answers that from the rows.
     """
 
     what: str
@@ -101,6 +112,8 @@ class Fetch(NamedTuple):
     after: tuple[int, int]
     rows_max: int
     link: Link = None
+    ref: int = 0
+    params: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(slots=True)

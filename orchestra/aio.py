@@ -55,6 +55,7 @@ from .limits import (
     LIST_ROWS_MAX,
     PROGRESS_BYTES_MAX,
 )
+from .stage import ACKED, DELIVERED
 from .state import HubCard, StateFolder, default_folder, this_operator
 from .task import Priority, TaskState
 from .version import VERSION
@@ -502,22 +503,24 @@ class Client:
 
     # Receiving.
 
-    async def messages(self, *, credit: int = CREDIT_DEFAULT) -> AsyncIterator[Message]:
+    async def messages(self, *, credit: int = CREDIT_DEFAULT, peek: bool = False) -> AsyncIterator[Message]:
         """Give the messages to this peer as they are pushed, each once; asking for the next acknowledges the one
         before.
 
-        `credit` is how many may be on their way at once. One reader per client.
+        `credit` is how many may be on their way at once. With `peek` a message counts as delivered when it is given,
+        and stays in the inbox until `mark_read`. One reader per client.
         """
         self._talk.credit = credit
         self._talk.allow(credit)
         self._flush_soon()
         async for message in self._read(self._inbox):
+            if peek:
+                self._done([message], DELIVERED)
             yield message
-            self._talk.ack([message.seq])
-            self._talk.allow(1)
-            self._flush_soon()
+            if not peek:
+                self._done([message], ACKED)
 
-    async def batches(self, *, credit: int = CREDIT_DEFAULT) -> AsyncIterator[list[Message]]:
+    async def batches(self, *, credit: int = CREDIT_DEFAULT, peek: bool = False) -> AsyncIterator[list[Message]]:
         """Like `messages`, but gives all that are there at once; asking for more acknowledges the whole batch."""
         self._talk.credit = credit
         self._talk.allow(credit)
@@ -530,10 +533,17 @@ class Client:
                 await stream.arrived.wait()
             batch = list(stream.messages)
             stream.messages.clear()
+            if peek:
+                self._done(batch, DELIVERED)
             yield batch
-            self._talk.ack([message.seq for message in batch])
-            self._talk.allow(len(batch))
-            self._flush_soon()
+            if not peek:
+                self._done(batch, ACKED)
+
+    def _done(self, messages: list[Message], stage: int) -> None:
+        """Say how far messages have come, and make room for as many."""
+        self._talk.ack([message.seq for message in messages], stage)
+        self._talk.allow(len(messages))
+        self._flush_soon()
 
     async def subscribe(self, channel: str, *, after: int | None = None) -> AsyncIterator[Message]:
         """Give the entries of `channel` after seq `after`; None is from now on, 0 from the start."""
@@ -561,11 +571,16 @@ class Client:
             for each in reply["messages"]
         ]
 
-    async def mark_read(self, seqs: Iterable[int]) -> None:
-        """Say that messages were read; they leave the inbox."""
-        wanted = list(seqs)
+    async def mark_read(self, seqs: Iterable[int], *, ack: bool = False) -> int:
+        """Say that messages were read, or with `ack` that they were dealt with; they leave the inbox.
+
+        Returns how many of them are that far now: those that are not this peer's are passed over.
+        """
+        wanted, reached = list(seqs), 0
         for start in range(0, len(wanted), LIST_ROWS_MAX):
-            await self.call("inbox.read", seqs=wanted[start : start + LIST_ROWS_MAX])
+            reply = await self.call("inbox.read", seqs=wanted[start : start + LIST_ROWS_MAX], ack=ack)
+            reached += reply["read"]
+        return reached
 
     async def _read(self, stream: _Stream) -> AsyncIterator[Message]:
         while True:

@@ -157,9 +157,12 @@ class Client:
         """Ask the hub itself; `docs/protocol.md` lists the methods."""
         return self._loop.run(self._client.call(method, **params))
 
-    def messages(self, *, credit: int = CREDIT_DEFAULT) -> Iterator[Message]:
-        """Give the messages to this peer as they are pushed; asking for the next acknowledges the one before."""
-        return iter(_Reading(self._loop, self._client.messages(credit=credit)))
+    def messages(self, *, credit: int = CREDIT_DEFAULT, peek: bool = False) -> Iterator[Message]:
+        """Give the messages to this peer as they are pushed; asking for the next acknowledges the one before.
+
+        With `peek` a message only counts as delivered, and stays in the inbox until `mark_read`.
+        """
+        return iter(_Reading(self._loop, self._client.messages(credit=credit, peek=peek)))
 
     def subscribe(self, channel: str, *, after: int | None = None) -> Iterator[Message]:
         """Give the entries of `channel` after seq `after`; None is from now on, 0 from the start."""
@@ -169,9 +172,9 @@ class Client:
         """Return the unread messages to this peer without consuming them."""
         return self._loop.run(self._client.inbox(count=count, after=after))
 
-    def mark_read(self, seqs: Iterable[int]) -> None:
-        """Say that messages were read; they leave the inbox."""
-        self._loop.run(self._client.mark_read(seqs))
+    def mark_read(self, seqs: Iterable[int], *, ack: bool = False) -> int:
+        """Say that messages were read, or with `ack` that they were dealt with; they leave the inbox."""
+        return self._loop.run(self._client.mark_read(seqs, ack=ack))
 
 
 def connect(

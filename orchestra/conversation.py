@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from .errors import ConnectionLost, NoSession, OrchestraError, error_of
 from .limits import LIST_ITEMS_MAX, SENDS_UNANSWERED_MAX
+from .stage import ACKED
 from .task import TaskState
 from .version import WIRE_VERSION, WIRE_VERSION_OLDEST
 from .wire import (
@@ -179,16 +180,25 @@ class SeenSeqs:
     SEQS_MAX = 16_384
 
     def __init__(self) -> None:
-        self._seqs: OrderedDict[int, None] = OrderedDict()
+        self._seqs: OrderedDict[int, int] = OrderedDict()
 
     def add(self, seq: int) -> bool:
         """Remember `seq`; False if it was there already."""
         if seq in self._seqs:
             return False
-        self._seqs[seq] = None
+        self._seqs[seq] = ACKED
         if len(self._seqs) > self.SEQS_MAX:
             self._seqs.popitem(last=False)
         return True
+
+    def put(self, seq: int, stage: int) -> None:
+        """Remember that the application is done with `seq`, and has it at `stage`."""
+        if seq in self._seqs:
+            self._seqs[seq] = stage
+
+    def stage(self, seq: int) -> int:
+        """Return what to say of `seq` when it comes again."""
+        return self._seqs.get(seq, ACKED)
 
 
 class Conversation:
@@ -272,16 +282,18 @@ class Conversation:
         if self.is_open:
             self._outbox.append([NAK, lease, seq, code, text, 0])
 
-    def ack(self, seqs: Iterable[int]) -> None:
-        """Acknowledge messages; each also makes room for one more."""
+    def ack(self, seqs: Iterable[int], stage: int = ACKED) -> None:
+        """Say how far messages have come; each also makes room for one more."""
         pairs: list[int] = []
         for seq in seqs:
             lease = self._leases.pop(seq, None)
             if lease is not None:
                 pairs += (seq, lease)
+                if stage != ACKED:
+                    self._seen.put(seq, stage)
         if self.is_open:
             for start in range(0, len(pairs), LIST_ITEMS_MAX):
-                self._outbox.append([ACK, pairs[start : start + LIST_ITEMS_MAX]])
+                self._outbox.append([ACK, stage, pairs[start : start + LIST_ITEMS_MAX]])
 
     def allow(self, messages: int) -> None:
         """Be ready for so many more messages."""
@@ -440,7 +452,7 @@ class Conversation:
             self._leases[seq] = lease
             self.allow(1)
         else:
-            self._outbox.append([ACK, [seq, lease]])
+            self._outbox.append([ACK, self._seen.stage(seq), [seq, lease]])
             self.allow(1)
 
     def _stored(self, record: Record, found: list[Happening]) -> None:

@@ -85,8 +85,8 @@ FROM_PEER: Final[dict[int, Shape]] = {
     HELLO: Shape((int, int, int, str, bytes, int, int, list, list, dict)),
     # n, to, kind, body, options
     SEND: Shape((int, int, str, int, bytes, (dict, _NONE)), ref=1, blob=(4, BODY_BYTES_MAX)),
-    # [seq, lease, seq, lease…]
-    ACK: Shape((int, list)),
+    # stage, [seq, lease, seq, lease…]
+    ACK: Shape((int, int, list)),
     # lease, seq, code, text, delay_ms
     NAK: Shape((int, int, int, str, str, int)),
     # messages to add, task slots from now on (or nil: as before)

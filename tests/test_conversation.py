@@ -27,6 +27,7 @@ from orchestra.conversation import (
 )
 from orchestra.errors import ConnectionLost, Replaced, StaleLease, StorageFault
 from orchestra.limits import LIST_ITEMS_MAX, LIST_ROWS_MAX, SENDS_UNANSWERED_MAX
+from orchestra.stage import DELIVERED
 from orchestra.wire import (
     ACK,
     BYE,
@@ -213,7 +214,7 @@ def test_a_message_is_handed_on_and_acknowledged_with_its_lease() -> None:
     assert message == Message(9, "operator/o", "agent/a", 5, b"body", 2, 4, {})
     talk.ack([9])
     talk.ack([9])
-    assert talk.take() == [[ACK, [9, 4]]]
+    assert talk.take() == [[ACK, 3, [9, 4]]]
 
 
 def test_a_message_that_comes_again_is_not_handed_on_again() -> None:
@@ -222,7 +223,7 @@ def test_a_message_that_comes_again_is_not_handed_on_again() -> None:
     talk.ack([9])
     talk.take()
     assert talk.received([_delivery(9, lease=5, attempt=2)]) == []
-    assert talk.take() == [[ACK, [9, 5]], [CREDIT, 1, None]]
+    assert talk.take() == [[ACK, 3, [9, 5]], [CREDIT, 1, None]]
 
 
 def test_a_message_that_comes_again_while_it_is_read_is_acknowledged_under_its_newest_lease() -> None:
@@ -232,7 +233,7 @@ def test_a_message_that_comes_again_while_it_is_read_is_acknowledged_under_its_n
     assert talk.received([_delivery(9, lease=5, attempt=2)]) == []
     talk.take()
     talk.ack([9])
-    assert talk.take() == [[ACK, [9, 5]]]
+    assert talk.take() == [[ACK, 3, [9, 5]]]
 
 
 def test_what_was_acknowledged_without_a_hub_is_acknowledged_when_it_comes_again() -> None:
@@ -243,7 +244,16 @@ def test_what_was_acknowledged_without_a_hub_is_acknowledged_when_it_comes_again
     talk.received([_welcome()])
     assert talk.take() == []
     assert talk.received([_delivery(9, lease=8)]) == []
-    assert [ACK, [9, 8]] in talk.take()
+    assert [ACK, 3, [9, 8]] in talk.take()
+
+
+def test_what_was_only_delivered_is_said_to_be_so_again() -> None:
+    talk = _open()
+    talk.received([_delivery(9, lease=4)])
+    talk.ack([9], DELIVERED)
+    assert talk.take() == [[ACK, DELIVERED, [9, 4]]]
+    talk.received([_delivery(9, lease=5, attempt=2)])
+    assert talk.take()[0] == [ACK, DELIVERED, [9, 5]]
 
 
 def test_many_acknowledgements_fit_the_wire() -> None:
@@ -253,8 +263,8 @@ def test_many_acknowledgements_fit_the_wire() -> None:
     records = talk.take()
     for frame in wire.encode(records):
         assert wire.Decoder(wire.FROM_PEER).decode(frame)[1] == []
-    assert sum(len(record[1]) for record in records) == 10_000
-    assert all(len(record[1]) <= LIST_ITEMS_MAX for record in records)
+    assert sum(len(record[2]) for record in records) == 10_000
+    assert all(len(record[2]) <= LIST_ITEMS_MAX for record in records)
 
 
 def test_what_was_seen_is_remembered_within_a_bound() -> None:

@@ -76,8 +76,11 @@ def inbox(ctx: click.Context, limit: int, state: Path | None, address: str | Non
 @click.command()
 @click.argument("seqs", metavar="ID...", nargs=-1, type=click.IntRange(1))
 @click.option("--all", "is_all", is_flag=True, help="All unread messages.")
+@click.option("--ack", is_flag=True, help="Mark them as dealt with, not only as read.")
 @client_options
-def read(seqs: tuple[int, ...], is_all: bool, state: Path | None, address: str | None, as_json: bool) -> None:
+def read(
+    seqs: tuple[int, ...], is_all: bool, ack: bool, state: Path | None, address: str | None, as_json: bool
+) -> None:
     """Show messages in full and mark them as read."""
     if not seqs and not is_all:
         raise click.UsageError("name the messages (`orchestra inbox` lists them), or say --all")
@@ -91,7 +94,7 @@ def read(seqs: tuple[int, ...], is_all: bool, state: Path | None, address: str |
                 each[0] for each, seq in zip(listed, sorted(set(seqs)), strict=True) if each and each[0].seq == seq
             ]
         if found:
-            await client.mark_read(message.seq for message in found)
+            await client.mark_read((message.seq for message in found), ack=ack)
         return found
 
     messages = with_client(state, address, reading)

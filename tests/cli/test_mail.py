@@ -123,6 +123,13 @@ def test_an_agent_that_runs_keeps_running_while_somebody_reads_its_mail(desk: Pl
     assert worker()["number"] == before["number"]
 
 
+def test_what_was_dealt_with_leaves_the_inbox_too(desk: Place, known: Callable[[str], str]) -> None:
+    to = known("matrix/dealing")
+    seq = desk.run("send", to, "do this", "--json").data["seq"]
+    assert desk.run("read", str(seq), "--ack", "--as", to).code == 0
+    assert desk.run("inbox", "--as", to, "--json").data == []
+
+
 def test_reading_needs_a_number_or_all(desk: Place) -> None:
     ended = desk.run("read")
     assert ended.code == 2

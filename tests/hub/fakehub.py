@@ -24,6 +24,7 @@ from orchestra.hub.store import Store
 from orchestra.hub.turn import Link, Turn, Writes
 from orchestra.keys import make_key_pair
 from orchestra.limits import LEASE_S
+from orchestra.stage import ACKED
 from orchestra.testing import FakeClock
 from orchestra.wire import Record
 
@@ -120,8 +121,8 @@ class FakePeer:
         self.told = [record for record in told if record is not answer] + self.told
         return answer[2] if answer[0] == wire.REPLY else answer[3]
 
-    def ack(self, *deliveries: Record) -> list[Record]:
-        return self.say([wire.ACK, [number for each in deliveries for number in (each[3], each[1])]])
+    def ack(self, *deliveries: Record, stage: int = ACKED) -> list[Record]:
+        return self.say([wire.ACK, stage, [number for each in deliveries for number in (each[3], each[1])]])
 
     def result(self, task: Record, outcome: str = "completed", output: bytes = b"done") -> list[Record]:
         self.n += 1

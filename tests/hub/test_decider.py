@@ -219,7 +219,7 @@ def test_a_jump_of_the_wall_clock_ends_nothing(hub: FakeHub) -> None:
     "record",
     [
         [PING, 1],
-        [ACK, []],
+        [ACK, 3, []],
         [CREDIT, 0, None],
         [SEND, 1, "agent/nobody", 0, b"", None],
         [wire.CALL, 1, "nonsense", {}],
@@ -287,7 +287,7 @@ BAD: list[list[Any]] = [
     [[SEND, 1, "agent/a", 0, b"", {"priority": [[]]}]],
     [[wire.OK, 1, 1, 1]],
     [[wire.WELCOME, 1, "agent/a", 1, 1, 1, [], {}]],
-    [[ACK, [[1, 2], [3, 4]]]],
+    [[ACK, 3, [[1, 2], [3, 4]]]],
     [[CREDIT, -5, None]],
     [[CREDIT, 0, -1]],
     [[wire.PROGRESS, 1, 1, b"x"]],

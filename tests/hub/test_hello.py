@@ -40,7 +40,7 @@ def test_a_peer_may_leave_its_name_to_its_key(hub: FakeHub) -> None:
 
 def test_everything_before_hello_is_refused_by_its_number_and_nothing_is_stored(hub: FakeHub) -> None:
     peer = hub.knock("operator/o")
-    told = peer.say(peer.sending("operator/o"), [wire.CALL, 7, "status", {}], [wire.ACK, [1, 1]])
+    told = peer.say(peer.sending("operator/o"), [wire.CALL, 7, "status", {}], [wire.ACK, 3, [1, 1]])
     assert told == [
         [wire.ERROR, wire.SEND, 1, "no_session", "say HELLO first"],
         [wire.ERROR, wire.CALL, 7, "no_session", "say HELLO first"],

@@ -6,6 +6,7 @@ The real decider and the real store, against a model that only knows what the hu
 from __future__ import annotations
 
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from hypothesis.stateful import (
 )
 
 from orchestra import wire
+from orchestra.hub.receipts import mail
 from orchestra.limits import DELIVERY_LEASE_S, LEASE_S
 from orchestra.task import TaskState
 from orchestra.wire import Record
@@ -43,6 +45,8 @@ class HubMachine(RuleBasedStateMachine):
         self.owed: dict[str, dict[int, bytes]] = {text: {} for text in PEERS}
         """What the hub said OK to and nobody acknowledged."""
         self.settled: set[tuple[str, int]] = set()
+        self.delivered: set[tuple[str, int]] = set()
+        """What somebody has and nobody read."""
         self.tasks: dict[int, str] = {}
         """Tasks the hub said OK to: seq → how they ended, or ""."""
         self.links: list[FakePeer] = []
@@ -156,17 +160,18 @@ class HubMachine(RuleBasedStateMachine):
     # Reading and working.
 
     @precondition(lambda self: self.links)
-    @rule(data=st.data(), count=st.integers(1, 10), credit=st.integers(0, 10))
-    def acknowledge(self, data: st.DataObject, count: int, credit: int) -> None:
+    @rule(data=st.data(), count=st.integers(1, 10), credit=st.integers(0, 10), stage=st.sampled_from([1, 2, 3, 3]))
+    def acknowledge(self, data: st.DataObject, count: int, credit: int, stage: int) -> None:
         self._look()
         peer = data.draw(st.sampled_from(self.links))
         mine, self.got[peer.link] = self.got.get(peer.link, [])[:count], self.got.get(peer.link, [])[count:]
         before = set(self.hub.owed(peer.text))
         self.hub.say(
-            (peer, [[wire.ACK, [n for each in mine for n in (each[3], each[1])]], [wire.CREDIT, credit, None]])
+            (peer, [[wire.ACK, stage, [n for each in mine for n in (each[3], each[1])]], [wire.CREDIT, credit, None]])
         )
         gone = before - set(self.hub.owed(peer.text))
-        assert gone <= {each[3] for each in mine}, "only what was acknowledged may go"
+        assert gone <= {each[3] for each in mine if stage > 1}, "only what was acknowledged may go"
+        self.delivered |= {(peer.text, seq) for seq in self._delivered(peer.text)}
         for seq in gone:
             del self.owed[peer.text][seq]
             self.settled.add((peer.text, seq))
@@ -207,7 +212,35 @@ class HubMachine(RuleBasedStateMachine):
                 elif record[0] == wire.DELIVER:
                     self.got.setdefault(peer.link, []).append(record)
                     assert (peer.text, record[3]) not in self.settled, "it was acknowledged and came back"
+                    assert (peer.text, record[3]) not in self.delivered, "it was delivered and came again"
                     assert record[9] == self.owed[peer.text].get(record[3]), "delivered what is not owed"
+
+    def _delivered(self, text: str) -> set[int]:
+        sql = "SELECT seq FROM delivery WHERE recipient = ? AND delivered_ms IS NOT NULL"
+        return set(self.hub.column(sql, self.hub.peer(text).id))
+
+    @precondition(lambda self: self.delivered or self.settled)
+    @rule(data=st.data(), ack=st.booleans())
+    def read(self, data: st.DataObject, ack: bool) -> None:
+        """Somebody reads a message out of the inbox that was delivered, and perhaps read before."""
+        self._look()
+        text, seq = data.draw(st.sampled_from(sorted(self.delivered | self.settled)))
+        reader = self.hub.join(text)
+        before = set(self.hub.owed(text))
+        assert reader.call("inbox.read", seqs=[seq], ack=ack) == {"read": 1}
+        for gone in before - set(self.hub.owed(text)):
+            assert gone == seq
+            del self.owed[text][gone]
+            self.settled.add((text, gone))
+        reader.say([wire.BYE, "done", ""])
+
+    @invariant()
+    def receipts_do_not_overlap_and_what_was_said_is_kept(self) -> None:
+        rows = self.hub.rows("SELECT recipient, stage, first_seq, last_seq FROM receipt ORDER BY 1, 2, 3")
+        for one, two in pairwise(rows):
+            assert one[:2] != two[:2] or one[3] < two[2]
+        for text, seq in self.settled:
+            assert mail(self.hub.store.rows, self.hub.peer(text).id, seq).stage >= 2
 
     # What must always hold.
 
@@ -227,6 +260,7 @@ class HubMachine(RuleBasedStateMachine):
             mailbox = self.hub.peer(text).mailbox
             owed = set(self.hub.owed(text))
             assert mailbox.count == len(owed)
+            assert mailbox.delivered == len(self._delivered(text))
             assert set(mailbox.in_flight) <= owed
             for session in self.hub.peer(text).sessions:
                 assert set(session.letters) <= set(mailbox.in_flight)

@@ -88,7 +88,7 @@ def test_an_ack_under_another_lease_is_ignored_and_counted(hub: FakeHub, shift: 
     agent, sender = hub.join("agent/a", credit=5), hub.join("operator/o")
     sender.send("agent/a")
     (delivery,) = agent.take()
-    assert agent.say([ACK, [delivery[3], delivery[1] + shift]]) == []
+    assert agent.say([ACK, 3, [delivery[3], delivery[1] + shift]]) == []
     assert hub.owed("agent/a") == [delivery[3]]
     assert hub.count("stale_acks") == 1
 
@@ -99,12 +99,12 @@ def test_an_ack_under_another_lease_is_ignored_and_counted(hub: FakeHub, shift: 
 def test_an_ack_of_nonsense_is_ignored(hub: FakeHub, pairs: list[Any]) -> None:
     agent, sender = hub.join("agent/a", credit=5), hub.join("operator/o")
     sender.send("agent/a")
-    assert agent.say([ACK, pairs])[1:] == []
+    assert agent.say([ACK, 3, pairs])[1:] == []
     assert hub.owed("agent/a") == [1]
 
 
 def test_an_ack_of_half_a_pair_is_malformed(hub: FakeHub) -> None:
-    assert codes(hub.join("agent/a").say([ACK, [1]])) == ["malformed"]
+    assert codes(hub.join("agent/a").say([ACK, 3, [1]])) == ["malformed"]
 
 
 def test_nobody_can_acknowledge_what_another_has(hub: FakeHub) -> None:

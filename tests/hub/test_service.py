@@ -212,6 +212,25 @@ def test_the_local_socket_is_for_this_user_alone_and_goes_with_the_hub(tmp_path:
     assert not path.exists()
 
 
+def test_peeking_leaves_messages_unread_until_they_are_marked(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("agent/a") as agent, hub.connect("operator/o") as sender:
+            sent = await sender.send_all("agent/a", ["one", "two", "three"])
+            batches = agent.batches(peek=True)
+            got: list[int] = []
+            while len(got) < 3:
+                got += [message.seq for message in await soon(anext(batches))]
+            assert got == sent
+            await until(lambda: hub.decider.state.roster.peers["agent/a"].mailbox.waiting == 0, "the ACK")
+            assert [message.seq for message in await agent.inbox()] == sent
+            assert await agent.mark_read(sent[:1]) == 1
+            assert await agent.mark_read([*sent[:2], 99], ack=True) == 2
+            assert [message.seq for message in await agent.inbox()] == sent[2:]
+            await batches.aclose()
+
+    run(scenario())
+
+
 # Keys.
 
 
@@ -389,11 +408,11 @@ def test_an_ack_under_a_lease_that_is_over_is_ignored(tmp_path: Path) -> None:
                 await second.hello(credit=1)
                 (new,) = await second.hears()
                 assert (new[2], new[3]) == (2, old[3])
-                await second.say([ACK, [old[3], old[1]]])
+                await second.say([ACK, 3, [old[3], old[1]]])
                 await second.hears()
                 assert hub.count("stale_acks") == 1
                 assert hub.decider.state.roster.peers["agent/a"].mailbox.count == 1
-                await second.say([ACK, [new[3], new[1]]])
+                await second.say([ACK, 3, [new[3], new[1]]])
                 await second.hears()
                 assert hub.decider.state.roster.peers["agent/a"].mailbox.count == 0
 
@@ -721,7 +740,7 @@ def test_acknowledgements_are_written_although_nothing_else_is(tmp_path: Path) -
             await agent.hello(credit=9)
             await soon(operator.send("agent/a", "x"))
             (delivery,) = await agent.hears()
-            await agent.say([ACK, [delivery[3], delivery[1]]], [CREDIT, 1, None])
+            await agent.say([ACK, 3, [delivery[3], delivery[1]]], [CREDIT, 1, None])
             await until(lambda: list(hub.store.rows("SELECT count(*) FROM delivery")) == [(0,)], "the ACK's commit")
 
     run(scenario())
