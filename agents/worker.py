@@ -1,7 +1,8 @@
 """The worker: takes tasks from the hub, runs them, and reports.
 
 No task is done by two agents at once: the hub gives a task to another agent when this one was silent for LEASE_S, so a
-worker that has not heard its hub for WORK_LEASE_S, which is less, stops what it runs.
+worker whose hub has not answered it for WORK_LEASE_S, which is less, stops what it runs: also where its connection only
+seems to live. When the worker itself is frozen, its warden does that.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from orchestra.aio import Client
 from orchestra.conversation import Assigned, Canceled, Welcomed
 from orchestra.errors import OrchestraError, PeerError, StaleLease
 from orchestra.job import Job, decode_job
-from orchestra.limits import KILL_GRACE_S, WORK_LEASE_S
+from orchestra.limits import KILL_GRACE_S, PROVE_S, WORK_LEASE_S
 from orchestra.task import TaskState
 
 from .output import Output
@@ -54,7 +55,7 @@ class Worker:
         self._running: dict[int, _Running] = {}
         self._works: set[asyncio.Task[None]] = set()
         self._draining = asyncio.Event()
-        self._lapse: asyncio.TimerHandle | None = None
+        self._is_cut_off = False
         client.on_connected = self._connected
         client.on_lost = self._lost
         client.on_canceled = self._canceled
@@ -68,6 +69,7 @@ class Worker:
         """
         over = asyncio.ensure_future(self._client.wait_over())
         draining = asyncio.ensure_future(self._draining.wait())
+        proving = asyncio.ensure_future(self._keep_lease())
         self._client.offer(self._settings.concurrency)
         logger.info(
             "%s takes tasks for itself%s, %d at once",
@@ -86,8 +88,8 @@ class Worker:
             over.cancel()
             draining.cancel()
             await self._stop_all("the agent stops")
-            if self._lapse is not None:
-                self._lapse.cancel()
+            proving.cancel()
+            await asyncio.gather(proving, return_exceptions=True)
             self._warden.close()
 
     def drain(self) -> None:
@@ -118,6 +120,12 @@ class Worker:
         if self._draining.is_set():
             self._client.give_back(assigned, "the agent stops")
             return
+        left_s = self._client.lease_left_s(WORK_LEASE_S)
+        if not left_s:  # it lay here while this process was frozen: another agent may have it by now
+            self._client.give_back(assigned, "its lease lapsed")
+            self._client.ping()
+            return
+        self._warden.allow(left_s + KILL_GRACE_S)
         running = _Running(assigned, asyncio.get_running_loop().create_future())
         earlier = self._running.get(assigned.seq)
         if earlier is not None:  # an attempt the hub has given up, still ending here
@@ -222,12 +230,22 @@ class Worker:
             "ORCHESTRA_TASK_CONTEXT": job.context,
         }
 
+    async def _keep_lease(self) -> None:
+        """Ask again and again whether the hub still hears us, and stop the tasks in time where it does not."""
+        while True:
+            left_s = self._client.lease_left_s(WORK_LEASE_S)
+            if not left_s:
+                self._lapsed()
+            elif self._running:
+                self._warden.allow(left_s + KILL_GRACE_S)
+                self._client.ping()
+            await asyncio.sleep(min(left_s, PROVE_S) or PROVE_S)
+
     # What the connection tells.
 
     def _connected(self, welcomed: Welcomed) -> None:
-        if self._lapse is not None:
-            self._lapse.cancel()
-            self._lapse = None
+        if self._is_cut_off:
+            self._is_cut_off = False
             logger.info("%s is connected again", welcomed.address, extra={"action": "connected"})
         for seq in welcomed.lost:
             running = self._running.get(seq)
@@ -237,14 +255,13 @@ class Worker:
 
     def _lost(self, reason: OrchestraError) -> None:
         logger.warning("hub lost: %s; trying again", reason, extra={"action": "hub_lost"})
-        if self._lapse is None:
-            self._lapse = asyncio.get_running_loop().call_later(self._client.lease_left_s(WORK_LEASE_S), self._lapsed)
+        self._is_cut_off = True
 
     def _lapsed(self) -> None:
         for running in self._running.values():
             if not running.stop.done():
                 logger.warning(
-                    "task %d is stopped: no hub for %.0f s, so another agent may have it by now",
+                    "task %d is stopped: the hub did not answer for %.0f s, so another agent may have it by now",
                     running.assigned.seq,
                     WORK_LEASE_S,
                     extra={"action": "lease_lapsed"},

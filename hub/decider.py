@@ -142,6 +142,12 @@ class Decider:
         self.post.tick(turn)
         self.requests.expire(turn)
 
+    def excuse(self, frozen_ms: int, turn: Turn) -> None:
+        """The hub itself did nothing for `frozen_ms`: nobody's silence of that time counts against him."""
+        for session in self.state.roster.sessions.values():
+            session.heard_ms = min(turn.at_ms, session.heard_ms + frozen_ms)
+        self.tasks.excuse(frozen_ms)
+
     def loaded(self, fetch: Fetch, rows: list[Any], turn: Turn) -> None:
         """Take in the rows that `fetch` asked for."""
         if fetch.what == "channel":

@@ -39,6 +39,7 @@ _TICK_S = 0.25  # how late a lapsed lease or a lost wake-up may be noticed
 _GC_THRESHOLDS = (20_000, 20, 50)  # a turn makes many short-lived lists and no cycles: the default looks far too often
 _KICK_AFTER_S = 0.2
 _ATTENTIVE_S = 300e-6  # makes a round trip 5 % shorter, and costs at most this much of a core per commit
+_FROZEN_MS = 1000  # a loop that is so late was stopped, or had no machine under it
 _OTHER_FILES = 512  # beside the connections
 _WATCHDOG_S = 0.1  # a missed edge of libzmq's descriptor costs at most this
 
@@ -111,11 +112,15 @@ class Hub:
         try:
             loop.call_soon(self._wake)
             ready()
-            beats = 0
+            beats, beat_ms = 0, _steady_ms()
             while not self._stopping.is_set():
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), _WATCHDOG_S)
-                beats += 1
+                beats, late_ms = beats + 1, _steady_ms() - beat_ms
+                beat_ms += late_ms
+                if late_ms >= _FROZEN_MS:
+                    logger.warning("the hub was frozen for %.1f s", late_ms / 1000, extra={"action": "frozen"})
+                    self._decider.excuse(late_ms, self._turn())
                 if beats * _WATCHDOG_S >= _TICK_S:
                     beats = 0
                     turn = self._turn()

@@ -159,6 +159,12 @@ class Tasks:
                 del self.board.adrift[holder]
                 self._lose(tasks.values(), turn)
 
+    def excuse(self, frozen_ms: int) -> None:
+        """The hub could not hear anybody for so long: give the lost sessions that much longer to come back."""
+        adrift = self.board.adrift
+        for holder, (until_ms, tasks) in adrift.items():
+            adrift[holder] = until_ms + frozen_ms, tasks
+
     def finish(self, turn: Turn) -> None:
         """End the turn: match waiting tasks with free agents, and say which rows changed."""
         for task, session in self.board.matches():

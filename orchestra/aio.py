@@ -24,6 +24,7 @@ import zmq
 from . import wire
 from .address import Address, parse_address, parse_peer
 from .conversation import (
+    Answered,
     Assigned,
     Canceled,
     Changed,
@@ -213,6 +214,7 @@ class Client:
             Changed: self._has_news,
             Finished: self._finished,
             Requested: self._was_requested,
+            Answered: self._was_answered,
             Ended: self._has_ended,
         }
         self._room = asyncio.Event()
@@ -223,6 +225,9 @@ class Client:
         self._is_flushing = False
         self._refusals = 0  # of sends, by the hub
         self._heard_at = 0.0
+        self._greeted_at = 0.0
+        self._proved_at = 0.0
+        """When that was said which the hub answered last: at that time or later it has heard us."""
         self._error: OrchestraError | None = None
         self._ended: OrchestraError | None = None
         self._over: asyncio.Future[OrchestraError] = self.loop.create_future()
@@ -277,8 +282,17 @@ class Client:
         return self._talk.is_open
 
     def lease_left_s(self, lease_s: float) -> float:
-        """Return how long it is until `lease_s` seconds have passed since the hub was heard last; not below 0."""
-        return max(0.0, self._heard_at + lease_s - self.loop.time())
+        """Return how much is left of a lease of `lease_s` seconds; not below 0.
+
+        It runs from when that was said which the hub answered last, not from when its answer came: the hub counts from
+        when it heard us, and what travels may be late by any time.
+        """
+        return max(0.0, self._proved_at + lease_s - self.loop.time())
+
+    def ping(self) -> None:
+        """Ask the hub for a sign of life, earlier than with the next heartbeat; the answer renews the lease."""
+        self._talk.ping(round(self.loop.time() * 1000))
+        self._flush_soon()
 
     async def wait_over(self) -> OrchestraError:
         """Wait until the hub ended the conversation for good, and say why. Safe to cancel."""
@@ -326,6 +340,7 @@ class Client:
                 return False, dealer.down.result()
             if not dealer.up.done():
                 return False, HubUnreachable(f"no hub answers at {endpoint}")
+            self._greeted_at = self.loop.time()
             dealer.send([wire.pack([self._talk.hello()])])
             waiting = self.loop.create_task(self._welcomed.wait())
             await _first(waiting, dealer.down)
@@ -353,7 +368,7 @@ class Client:
                 return dealer.down.result()
             if self.loop.time() - self._heard_at > LEASE_S:
                 return ConnectionLost(f"the hub at {dealer.endpoint} was silent for {LEASE_S:.0f} s")
-            self._talk.ping()
+            self.ping()
             self._flush()
             dealer.look()
 
@@ -657,8 +672,12 @@ class Client:
 
     def _was_welcomed(self, welcomed: Welcomed) -> None:
         self.address, self.generation = welcomed.address, welcomed.generation
+        self._proved_at = self._greeted_at
         self._welcomed.set()
         self.on_connected(welcomed)
+
+    def _was_answered(self, answered: Answered) -> None:
+        self._proved_at = max(self._proved_at, answered.token / 1000)
 
     def _has_news(self, news: Progressed | Changed) -> None:
         task = self._tasks.get(news.seq)

@@ -31,6 +31,7 @@ from .wire import (
     NAK,
     OK,
     PING,
+    PONG,
     PROGRESS,
     REPLY,
     REQUEST,
@@ -149,6 +150,12 @@ class Requested(NamedTuple):
     body: bytes
 
 
+class Answered(NamedTuple):
+    """The hub answered the PING with this token."""
+
+    token: int
+
+
 class Ended(NamedTuple):
     """The hub ended the session."""
 
@@ -167,6 +174,7 @@ Happening = (
     | Canceled
     | Replied
     | Requested
+    | Answered
     | Ended
 )
 
@@ -346,9 +354,10 @@ class Conversation:
         if self._subscriptions.pop(channel, 0) != 0 and self.is_open:
             self.call("unsubscribe", {"channel": channel})
 
-    def ping(self) -> None:
+    def ping(self, token: int) -> None:
+        """Ask the hub for a sign of life; `Answered` brings the token back."""
         if self.is_open:
-            self._outbox.append([PING, 0])
+            self._outbox.append([PING, token])
 
     def bye(self) -> None:
         if self.is_open:
@@ -426,6 +435,8 @@ class Conversation:
                 self._refused(record, found)
             elif verb == WELCOME:
                 self._welcomed(record, found)
+            elif verb == PONG:
+                found.append(Answered(record[1]))
             elif verb == BYE:
                 found.append(Ended(error_of(record[1], record[2])))
         return found

@@ -66,5 +66,8 @@ BACKOFF_S_MAX: Final = 2.0  # before any later one; half of it is chance
 assert BACKOFF_S_MAX < LEASE_S
 DRAIN_S: Final = 30.0  # SIGTERM: how long an agent lets its tasks finish before it gives them back
 KILL_GRACE_S: Final = 2.0  # between SIGTERM and SIGKILL to a task's process group
-WORK_LEASE_S: Final = LEASE_S - HEARTBEAT_S - KILL_GRACE_S  # an agent cut off for so long has stopped its tasks
-assert WORK_LEASE_S > BACKOFF_S_MAX
+PROVE_S: Final = 1.0  # how often an agent with tasks asks whether its hub still hears it
+WORK_LEASE_S: Final = (
+    LEASE_S - KILL_GRACE_S - PROVE_S
+)  # an agent that its hub did not answer for so long stops its tasks
+assert WORK_LEASE_S > BACKOFF_S_MAX + PROVE_S

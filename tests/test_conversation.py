@@ -10,6 +10,7 @@ import pytest
 
 from orchestra import wire
 from orchestra.conversation import (
+    Answered,
     Assigned,
     Canceled,
     Changed,
@@ -41,6 +42,8 @@ from orchestra.wire import (
     MESSAGE,
     NAK,
     OK,
+    PING,
+    PONG,
     PROGRESS,
     REPLY,
     REQUEST,
@@ -467,13 +470,20 @@ def test_what_another_asks_is_passed_on() -> None:
     assert talk.take() == [[RESPONSE, 4, "", b"!"]]
 
 
+def test_the_answer_to_a_ping_tells_which_one_it_was() -> None:
+    talk = _open()
+    talk.ping(42)
+    assert talk.take() == [[PING, 42]]
+    assert talk.received([[PONG, 42]]) == [Answered(42)]
+
+
 def test_what_only_means_something_now_is_not_kept_for_later() -> None:
     talk = Conversation(EPOCH)
     talk.progress(1, 1, b"")
     talk.allow(5)
     talk.offer(2)
     talk.respond(1, "", b"")
-    talk.ping()
+    talk.ping(1)
     talk.bye()
     talk.received([_welcome()])
     assert talk.take() == []
@@ -577,7 +587,7 @@ def test_over_links_that_break_everything_arrives_once_and_in_order(tmp_path: Pa
         hub.clock.advance(0.05)
         if chance.random() < 0.2:
             for each in (sender, reader):
-                each.talk.ping()
+                each.talk.ping(0)
                 each.speak()
             hub.tick()
         look()

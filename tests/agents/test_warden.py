@@ -90,6 +90,27 @@ def test_closing_ends_what_is_still_watched(group: subprocess.Popen[bytes]) -> N
     wait_until(lambda: not is_alive(child), "the child of the task to be gone")
 
 
+def test_what_runs_longer_than_its_agent_may_let_it_is_killed_and_a_later_group_is_not(
+    group: subprocess.Popen[bytes],
+) -> None:
+    child = _child(group)
+    warden = Warden()
+    warden.allow(600)
+    warden.watch().begin(group.pid)
+    warden.allow(0)  # as if the agent had been frozen since it said so
+    assert group.wait(30) == -signal.SIGKILL
+    wait_until(lambda: not is_alive(child), "the child of the task to be gone")
+    warden.allow(600)
+    later = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    watch = warden.watch()
+    watch.begin(later.pid)
+    watch.end()
+    warden.close()
+    assert later.poll() is None
+    later.kill()
+    later.wait()
+
+
 def test_a_group_that_is_gone_does_not_keep_the_warden_from_the_next(group: subprocess.Popen[bytes]) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""], start_new_session=True)
     gone.wait()

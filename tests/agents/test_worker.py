@@ -24,7 +24,7 @@ from orchestra.errors import ConnectionLost, OrchestraError, Replaced, StaleLeas
 from orchestra.hub.service import Hub
 from orchestra.hub.settings import HubSettings
 from orchestra.job import Job
-from orchestra.limits import OUTPUT_BYTES_MAX
+from orchestra.limits import OUTPUT_BYTES_MAX, WORK_LEASE_S
 from orchestra.state import StateFolder
 from orchestra.task import TaskState
 
@@ -339,7 +339,9 @@ def test_a_worker_whose_name_another_takes_stops_its_tasks_and_says_why(tmp_path
 def test_without_a_hub_for_too_long_the_tasks_are_stopped_and_done_anew_when_it_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "WORK_LEASE_S", 0.1)
+    monkeypatch.setattr(worker, "WORK_LEASE_S", 0.5)
+    monkeypatch.setattr(worker, "PROVE_S", 0.05)
+    monkeypatch.setattr(aio, "HEARTBEAT_S", 0.05)
     script = 'if [ "$ORCHESTRA_TASK_ATTEMPT" = 1 ]; then sleep 600 & echo $$ $! ready; wait; fi; echo again'
 
     async def scenario(house: House) -> None:
@@ -404,6 +406,8 @@ class FakeClient:
         self.on_assigned: Callable[[Assigned], None]
         self.said: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
         self.slots: list[int] = []
+        self.pings = 0
+        self.unanswered_s = 0.0
         self.shown = bytearray()
         self.refusal: OrchestraError | None = None
         self._over: asyncio.Future[OrchestraError] = asyncio.get_running_loop().create_future()
@@ -415,7 +419,10 @@ class FakeClient:
         self.slots.append(slots)
 
     def lease_left_s(self, lease_s: float) -> float:
-        return lease_s
+        return max(0.0, lease_s - self.unanswered_s)
+
+    def ping(self) -> None:
+        self.pings += 1
 
     def tell_progress(self, task: Assigned, data: bytes) -> None:
         self.shown += data
@@ -489,6 +496,32 @@ def test_a_new_attempt_of_a_task_ends_the_earlier_one_that_still_runs_here(tmp_p
         assert await client.said.get() == ("ready", 1)
         client.on_assigned(_assigned("true", lease=2))
         assert {await client.said.get(), await client.said.get()} == {("given back", 1), ("completed", 2)}
+
+    _with_fake(tmp_path, scenario)
+
+
+def test_a_task_is_stopped_when_the_hub_does_not_answer_although_the_connection_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "PROVE_S", 0.02)
+
+    async def scenario(client: FakeClient, made: Worker) -> None:
+        client.on_assigned(_assigned(*HANGS))
+        assert await client.said.get() == ("ready", 1)
+        await asyncio.to_thread(wait_until, lambda: client.pings > 2, "the worker to ask whether its hub hears it")
+        client.unanswered_s = WORK_LEASE_S
+        assert await client.said.get() == ("given back", 1)
+        await asyncio.to_thread(_assert_gone, [int(word) for word in client.shown.split() if word.isdigit()])
+
+    _with_fake(tmp_path, scenario)
+
+
+def test_a_task_that_comes_when_the_lease_is_over_already_is_given_back(tmp_path: Path) -> None:
+    async def scenario(client: FakeClient, made: Worker) -> None:
+        client.unanswered_s = WORK_LEASE_S
+        client.on_assigned(_assigned("true"))
+        assert await client.said.get() == ("given back", 1)
+        assert client.pings == 1, "to have its lease renewed for the next"
 
     _with_fake(tmp_path, scenario)
 

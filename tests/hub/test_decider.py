@@ -202,6 +202,23 @@ def test_a_session_silent_for_longer_than_a_lease_is_over(hub: FakeHub) -> None:
     assert hub.peer("agent/a").seen_ms == hub.clock.now_ms
 
 
+def test_what_the_hub_could_not_hear_while_it_was_frozen_is_nobodys_silence(hub: FakeHub) -> None:
+    agent, client = hub.join("agent/a", slots=1), hub.join("operator/o")
+    gone = hub.join("agent/b", slots=1)
+    tasks = [client.submit("agent/a"), client.submit("agent/b")]
+    hub.clock.advance(LEASE_S / 2)
+    gone.vanish()
+    hub.clock.advance(2 * LEASE_S)
+    with hub.deciding() as turn:
+        hub.decider.excuse(round(2 * LEASE_S * 1000), turn)
+        hub.decider.tick(turn)
+    assert agent.session is not None
+    assert [hub.state_of(seq) for seq in tasks] == ["working", "working"]
+    hub.tick(LEASE_S / 2 + 0.001)
+    assert agent.session is None, "what is left of its lease still counts"
+    assert [hub.state_of(seq) for seq in tasks] == ["queued", "queued"]
+
+
 def test_a_jump_of_the_wall_clock_ends_nothing(hub: FakeHub) -> None:
     agent, sender = hub.join("agent/a", credit=5, slots=1), hub.join("operator/o")
     sender.send("agent/a")

@@ -8,6 +8,7 @@ import os
 import random
 import select
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -534,6 +535,23 @@ def test_the_largest_message_arrives_whole(tmp_path: Path) -> None:
 def without_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
     """The hub looks at its sockets when they say so and after its own sends, and never just in case."""
     monkeypatch.setattr(service_module, "_WATCHDOG_S", 3600.0)
+
+
+def test_a_loop_that_was_frozen_is_told_and_nobody_is_taken_for_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        jump_ms = 0
+        monkeypatch.setattr(service_module, "_steady_ms", lambda: time.monotonic_ns() // 1_000_000 + jump_ms)
+        async with live_hub(tmp_path) as hub, raw_peer(hub, "agent/a") as peer:
+            await peer.hello()
+            jump_ms = 60_000
+            await until(lambda: "was frozen for 60." in caplog.text, "the hub to notice")
+            await peer.say([wire.PING, 1])
+            assert await peer.next() == [wire.PONG, 1]
+            assert hub.count("silent") == 0
+
+    run(scenario())
 
 
 @pytest.mark.usefixtures("without_watchdog")
