@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 from orchestra.address import parse_peer
 from orchestra.errors import BadOption, HubFull, NotCancelable, NotFound, UnknownMethod
 from orchestra.keys import fingerprint, is_public_key
-from orchestra.limits import CALLS_A_TURN_MAX, LIST_ROWS_MAX, REPLY_BYTES_MAX
+from orchestra.limits import CALLS_A_TURN_MAX, LIST_ROWS_MAX
 from orchestra.stage import ACKED, READ
 from orchestra.task import TaskState
-from orchestra.wire import INT_MAX, REPLY, pack
+from orchestra.wire import INT_MAX, REPLY
 
-from . import grants
-from .roster import Peer, Session
+from . import grants, presence
+from .hubstate import unknown
+from .roster import Session
 from .turn import Fetch, Query, Turn
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def _status(asked: Asked) -> None:
             kind: {
                 "known": sum(1 for peer in peers if peer.address.kind == kind),
                 "online": sum(1 for peer in peers if peer.address.kind == kind and peer.sessions),
+                "away": sum(1 for peer in peers if peer.address.kind == kind and peer.away_ms is not None),
             }
             for kind in ("agent", "matrix", "operator")
         },
@@ -116,37 +118,32 @@ def _status(asked: Asked) -> None:
 
 
 def _peers(asked: Asked) -> Params:
-    peers = sorted(asked.decider.state.roster.peers.values(), key=lambda peer: peer.text)
-    found: list[Params] = []
-    size = 0
-    for peer in peers[:LIST_ROWS_MAX]:
-        facts = _peer_facts(peer)
-        size += len(pack(facts))
-        if size > REPLY_BYTES_MAX:
-            break
-        found.append(facts)
-    return {"peers": found, "is_cut": len(found) < len(peers)}
+    peers = list(asked.decider.state.roster.peers.values())
+    return presence.page(peers, after=asked.params.get("after", ""), is_brief=False)
 
 
-def _peer_facts(peer: Peer) -> Params:
-    return {
-        "address": peer.text,
-        "generation": peer.generation,
-        "seen_ms": peer.seen_ms,
-        "waiting": peer.mailbox.waiting,
-        "unread": peer.mailbox.count,
-        "sessions": [
-            {
-                "number": session.number,
-                "since_ms": session.since_ms,
-                "slots": session.slots,
-                "tasks": sorted(session.tasks),
-                "queues": list(session.queues),
-                **{name: session.about[name] for name in ("host", "pid", "program") if name in session.about},
-            }
-            for session in peer.sessions
-        ],
-    }
+def _presence_watch(asked: Asked) -> Params:
+    asked.decider.presence.watch(asked.session)
+    peers = list(asked.decider.state.roster.peers.values())
+    return presence.page(peers, after=asked.params.get("after", ""), is_brief=True)
+
+
+def _presence_unwatch(asked: Asked) -> Params:
+    asked.decider.presence.unwatch(asked.session)
+    return {}
+
+
+def _presence_set(asked: Asked) -> Params:
+    peer = asked.session.peer
+    text = asked.params.get("address", peer.text)
+    if text != peer.text:
+        grants.check_administer(peer.address)
+        found = asked.decider.state.roster.peers.get(text)
+        if found is None:
+            raise unknown(text)
+        peer = found
+    asked.decider.presence.set(peer, asked.params["state"], asked.params.get("text", ""), asked.turn)
+    return presence.facts(peer)
 
 
 def _fullest(counts: dict[str, int]) -> dict[str, int]:
@@ -243,7 +240,10 @@ METHODS: Final[dict[str, Method]] = {
     "inbox": Method(_inbox, optional={"after": int, "count": int}),
     "inbox.read": Method(_inbox_read, required={"seqs": list}, optional={"ack": bool}),
     "keys.accept": Method(_keys_accept, required={"address": str, "public_key": str}),
-    "peers": Method(_peers),
+    "peers": Method(_peers, optional={"after": str}),
+    "presence.set": Method(_presence_set, required={"state": str}, optional={"text": str, "address": str}),
+    "presence.unwatch": Method(_presence_unwatch),
+    "presence.watch": Method(_presence_watch, optional={"after": str}),
     "status": Method(_status),
     "subscribe": Method(_subscribe, required={"channel": str}, optional={"after": int}),
     "task.cancel": Method(_task_cancel, required={"seq": int}),

@@ -46,6 +46,7 @@ from .channels import Channels
 from .hubstate import HubState, Numbers, unknown
 from .mailbox import Letter, Mailbox
 from .post import Post
+from .presence import Presence
 from .requests import Requests
 from .roster import Peer, Session
 from .snapshot import Snapshot
@@ -74,11 +75,13 @@ class Decider:
             ids={text: number for number, text in snapshot.addresses.items()},
             texts=dict(snapshot.addresses),
         )
-        for number, (generation, epoch, seen_ms) in snapshot.peers.items():
+        for number, known in snapshot.peers.items():
             text = snapshot.addresses[number]
             unread, delivered = snapshot.unread.get(number, (0, 0))
             mailbox = Mailbox(number, count=unread, delivered=delivered)
-            state.roster.add_peer(Peer(number, parse_address(text), text, generation, epoch, seen_ms, mailbox))
+            peer = Peer(number, parse_address(text), text, known.generation, known.epoch, known.seen_ms, mailbox)
+            peer.since_ms, peer.away_ms, peer.away_text = known.since_ms, known.away_ms, known.away_text
+            state.roster.add_peer(peer)
         for origin in snapshot.origins:
             state.roster.add_origin(origin)
         # The next save says that all up to its seq is accounted for, so it has to hold these, also if they stay silent.
@@ -87,6 +90,7 @@ class Decider:
         self.channels = Channels(state)
         self.tasks = Tasks(state, snapshot.tasks, at_ms=at_ms)
         self.requests = Requests()
+        self.presence = Presence(state)
         self._save_due_ms = at_ms
         self._verbs: dict[int, Callable[[Session, Record, Turn], None]] = {
             SEND: self._send,
@@ -168,14 +172,15 @@ class Decider:
     def finish(self, turn: Turn) -> None:
         """End the turn: `state.writes` and `turn` are complete after this."""
         self.tasks.finish(turn)
-        if self.state.unsaved and turn.at_ms >= self._save_due_ms:
+        self.presence.finish(turn)
+        if (self.state.unsaved or self.state.unseen) and turn.at_ms >= self._save_due_ms:
             self.state.save(open_seq=self.tasks.board.first_seq(default=self.state.last_seq + 1))
             self._save_due_ms = turn.at_ms + _SAVE_MS
 
     def end(self, session: Session, turn: Turn, *, is_orderly: bool = False) -> None:
         """Forget a session. What it was sent goes to others or waits; its tasks wait for it until its lease ends."""
         self.state.roster.leave(session)
-        session.peer.seen_ms = turn.now_ms
+        self.presence.left(session, turn)
         self.requests.drop(session.link, turn)
         self.channels.session_ended(session)
         self.tasks.session_ended(session, is_orderly=is_orderly, turn=turn)

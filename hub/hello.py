@@ -81,6 +81,7 @@ def welcome(decider: Decider, link: Link, peer_text: str, record: Record, turn: 
         origin=decider.state.roster.origin_of(peer, epoch),
         is_worker=is_worker,
     )
+    decider.presence.joins(session)
     decider.state.roster.join(session)
     if is_worker:
         decider.tasks.take_up(session, _claims(holding), turn)

@@ -36,6 +36,7 @@ class HubState:
     keys: public key (Z85) → the address it proves; the ZAP handler looks here.
     last_seq: the highest seq that was given out.
     unsaved: the origins whose last number is newer than the database's, by id.
+    unseen: the peers that went and of whom the database does not say so yet, by id.
     """
 
     numbers: Numbers
@@ -45,6 +46,7 @@ class HubState:
     ids: dict[str, int]
     texts: dict[int, str]
     unsaved: dict[int, Origin] = field(default_factory=dict)
+    unseen: dict[int, Peer] = field(default_factory=dict)
     writes: Writes = field(default_factory=Writes)
     roster: Roster = field(default_factory=Roster)
     counts: Counter[str] = field(default_factory=Counter)
@@ -99,6 +101,8 @@ class HubState:
         self.writes.origins.update(self.unsaved)
         self.writes.saved = (self.last_seq, open_seq)
         self.unsaved.clear()
+        self.writes.peers.update(self.unseen)
+        self.unseen.clear()
 
 
 def unknown(to: str) -> PeerError:

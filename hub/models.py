@@ -48,12 +48,19 @@ class Address(_Table):
 
 
 class Peer(_Table):
-    """An address with a key. `generation` counts its lives, `epoch` is the random number of the last one."""
+    """An address with a key. `generation` counts its lives, `epoch` is the random number of the last one.
+
+    `is_connected` is null for one that never came. Who was connected when the hub ended stays so here until it goes.
+    `away_ms` and `away_text` are what was said by hand.
+    """
 
     id = IntegerField(primary_key=True)
     generation = IntegerField()
     epoch = BlobField(null=True)
     seen_ms = IntegerField()
+    is_connected = IntegerField(null=True)
+    away_ms = IntegerField(null=True)
+    away_text = TextField(null=True)
 
 
 class Key(_Table):

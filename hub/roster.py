@@ -73,6 +73,11 @@ class Peer:
     epoch: bytes | None
     seen_ms: int
     mailbox: Mailbox
+    since_ms: int = 0
+    """Since when it is connected or not; 0: it never came."""
+    away_ms: int | None = None
+    away_text: str | None = None
+    """What was said by hand, and when; both None for who is not away."""
     sessions: list[Session] = field(default_factory=list)
 
     @property

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from .board import Task
 from .roster import Origin
+
+
+class KnownPeer(NamedTuple):
+    """What is kept of a peer; times are milliseconds since 1970, `since_ms` 0 of one that never came."""
+
+    generation: int
+    epoch: bytes | None
+    seen_ms: int
+    since_ms: int
+    away_ms: int | None
+    away_text: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +27,7 @@ class Snapshot:
     Attributes:
         last_seq: the highest seq that was given out.
         addresses: address id → text.
-        peers: address id → (generation, epoch, last seen in ms since 1970).
+        peers: address id → what is kept of a peer.
         origins: those whose clients may still come back; `last_origin` is the highest id there ever was.
         unread: address id → (how many messages it has not read, how many of those were delivered).
         tasks: the unfinished ones.
@@ -23,7 +35,7 @@ class Snapshot:
 
     last_seq: int = 0
     addresses: dict[int, str] = field(default_factory=dict)
-    peers: dict[int, tuple[int, bytes | None, int]] = field(default_factory=dict)
+    peers: dict[int, KnownPeer] = field(default_factory=dict)
     origins: list[Origin] = field(default_factory=list)
     unsaved: list[Origin] = field(default_factory=list)
     """Those of them that sent something since they were saved, as the log tells."""

@@ -28,8 +28,8 @@ from orchestra.task import TaskState
 from . import models, receipts
 from .board import Task
 from .migrations import migrate
-from .roster import Origin
-from .snapshot import Snapshot
+from .roster import Origin, Peer
+from .snapshot import KnownPeer, Snapshot
 from .turn import Fetch, Writes
 
 Durability = Literal["full", "fast"]
@@ -53,7 +53,7 @@ _TASK: Final = f"INSERT OR REPLACE INTO task VALUES ({','.join('?' * 14)})"
 _ENTRY: Final = "INSERT INTO entry VALUES (?,?)"
 _DEAD: Final = "INSERT OR IGNORE INTO dead VALUES (?,?,?,?)"
 _ADDRESS: Final = "INSERT INTO address VALUES (?,?)"
-_PEER: Final = "INSERT OR REPLACE INTO peer VALUES (?,?,?,?)"
+_PEER: Final = "INSERT OR REPLACE INTO peer VALUES (?,?,?,?,?,?,?)"
 _KEY: Final = "INSERT OR IGNORE INTO key VALUES (?,?,?)"
 
 _LETTERS: Final = """
@@ -143,7 +143,7 @@ class Store:
             return Snapshot(
                 last_seq=self._all("SELECT coalesce(max(seq), 0) FROM message")[0][0],
                 addresses=dict(self._all("SELECT id, text FROM address")),
-                peers={row[0]: (row[1], row[2], row[3]) for row in self._all("SELECT * FROM peer")},
+                peers={row[0]: _known(row, now_ms) for row in self._all("SELECT * FROM peer")},
                 origins=origins,
                 unsaved=unsaved,
                 last_origin=self._all("SELECT coalesce(max(id), 0) FROM origin")[0][0],
@@ -177,7 +177,7 @@ class Store:
                 if writes.addresses:
                     many(_ADDRESS, writes.addresses)
                 if writes.peers:
-                    many(_PEER, [(p.id, p.generation, p.epoch, p.seen_ms) for p in writes.peers.values()])
+                    many(_PEER, [_peer_row(peer) for peer in writes.peers.values()])
                 if writes.keys:
                     many(_KEY, writes.keys)
                 if writes.origins:
@@ -246,6 +246,18 @@ class Store:
 def unpack(blob: bytes | None) -> Any:
     """Decode what the hub itself packed into a column."""
     return None if blob is None else msgpack.unpackb(blob)
+
+
+def _peer_row(peer: Peer) -> tuple[Any, ...]:
+    is_connected = bool(peer.sessions) if peer.since_ms else None
+    return peer.id, peer.generation, peer.epoch, peer.seen_ms, is_connected, peer.away_ms, peer.away_text
+
+
+def _known(row: tuple[Any, ...], now_ms: int) -> KnownPeer:
+    _, generation, epoch, seen_ms, is_connected, away_ms, away_text = row
+    # Who was connected when the hub ended is gone since, as far as this hub can tell, it started.
+    since_ms = now_ms if is_connected else 0 if is_connected is None else seen_ms
+    return KnownPeer(generation, epoch, seen_ms, since_ms, away_ms, away_text)
 
 
 def _task(row: Iterable[Any]) -> Task:

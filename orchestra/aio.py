@@ -33,6 +33,7 @@ from .conversation import (
     Finished,
     Happening,
     Message,
+    Presence,
     Progressed,
     Refused,
     Replied,
@@ -160,6 +161,18 @@ class _Stream:
         self.arrived.set()
 
 
+class _PresenceStream:
+    """Where peers stand, on its way to one reader: of each peer the newest, so that a late reader costs no more."""
+
+    def __init__(self) -> None:
+        self.newest: dict[str, Presence] = {}
+        self.arrived = asyncio.Event()
+
+    def put(self, presence: Presence) -> None:
+        self.newest[presence.address] = presence
+        self.arrived.set()
+
+
 RequestHandler = Callable[[Requested], Coroutine[Any, Any, bytes]]
 
 
@@ -200,10 +213,12 @@ class Client:
         self._submitting: dict[int, asyncio.Future[SubmittedTask]] = {}
         self._inbox = _Stream()
         self._channels: dict[str, _Stream] = {}
+        self._presence: _PresenceStream | None = None
         self._assignments: asyncio.Queue[Assigned] = asyncio.Queue()
         self.on_assigned: Callable[[Assigned], object] = self._assignments.put_nowait
         self._handlers: dict[type, Callable[[Any], object]] = {
             Message: self._put,
+            Presence: self._stands,
             Stored: self._was_stored,
             Welcomed: self._was_welcomed,
             Refused: self._was_refused,
@@ -382,7 +397,10 @@ class Client:
 
     def _fail_all(self, error: OrchestraError) -> None:
         self._ended = error
-        for event in (self._room, self._inbox.arrived, *(stream.arrived for stream in self._channels.values())):
+        events = [self._room, self._inbox.arrived, *(stream.arrived for stream in self._channels.values())]
+        if self._presence is not None:
+            events.append(self._presence.arrived)
+        for event in events:
             event.set()  # whoever waits for room or for messages looks again, and is told
         waiting: list[asyncio.Future[Any]] = [*self._sends.values(), *self._calls.values(), *self._submitting.values()]
         for future in waiting:
@@ -597,6 +615,27 @@ class Client:
             reached += reply["read"]
         return reached
 
+    async def watch_presence(self) -> AsyncIterator[Presence]:
+        """Tell where every peer stands now, then each that comes, goes, or says that it is away or back.
+
+        After a reconnect everybody is told again. Who reads late gets the newest of each peer. One reader per client.
+        """
+        if self._presence is not None:
+            raise PeerError("presence is watched already")
+        stream = self._presence = _PresenceStream()
+        try:
+            await self._call(self._talk.watch_presence())
+            while True:
+                while not stream.newest:
+                    self._check()
+                    stream.arrived.clear()
+                    await stream.arrived.wait()
+                yield stream.newest.pop(next(iter(stream.newest)))
+        finally:
+            self._presence = None
+            self._talk.unwatch_presence()
+            self._flush_soon()
+
     async def _read(self, stream: _Stream) -> AsyncIterator[Message]:
         while True:
             while not stream.messages:
@@ -655,6 +694,10 @@ class Client:
         stream = self._inbox if message.lease else self._channels.get(message.to)
         if stream is not None:
             stream.put(message)
+
+    def _stands(self, presence: Presence) -> None:
+        if self._presence is not None:
+            self._presence.put(presence)
 
     def _was_stored(self, stored: Stored) -> None:
         future = self._sends.pop(stored.n, None)

@@ -15,7 +15,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from . import aio
 from .aio import TaskResult
-from .conversation import Changed, Message, Progressed
+from .conversation import Changed, Message, Presence, Progressed
 from .job import TIMEOUT_S_DEFAULT
 from .keys import KeyPair
 from .limits import CREDIT_DEFAULT
@@ -40,6 +40,10 @@ class _Loop:
             future.cancel()
             raise
 
+    @property
+    def is_closed(self) -> bool:
+        return self._loop.is_closed()
+
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -61,7 +65,8 @@ class _Reading(Generic[T]):
                 except StopAsyncIteration:
                     return
         finally:
-            self._loop.run(_close(self._stream))
+            if not self._loop.is_closed:  # the client may be closed before the loop over this is left
+                self._loop.run(_close(self._stream))
 
 
 async def _next(stream: AsyncIterator[T]) -> T:
@@ -167,6 +172,10 @@ class Client:
     def subscribe(self, channel: str, *, after: int | None = None) -> Iterator[Message]:
         """Give the entries of `channel` after seq `after`; None is from now on, 0 from the start."""
         return iter(_Reading(self._loop, self._client.subscribe(channel, after=after)))
+
+    def watch_presence(self) -> Iterator[Presence]:
+        """Tell where every peer stands now, then each that comes, goes, or says that it is away or back."""
+        return iter(_Reading(self._loop, self._client.watch_presence()))
 
     def inbox(self, *, count: int = 100, after: int = 0) -> list[Message]:
         """Return the unread messages to this peer without consuming them."""

@@ -133,6 +133,20 @@ class Canceled(NamedTuple):
     why: str
 
 
+class Presence(NamedTuple):
+    """Where a peer stands: online, away or offline, and since when (milliseconds since 1970; None: it never came).
+
+    `away_text` is what it said when it went away, None while it is not; a peer may be away and offline.
+    """
+
+    address: str
+    state: str
+    since_ms: int | None
+    away_text: str | None
+    session_count: int
+    hosts: tuple[str, ...]
+
+
 class Replied(NamedTuple):
     """The answer to a CALL (a map) or a REQUEST (bytes)."""
 
@@ -172,6 +186,7 @@ Happening = (
     | Changed
     | Finished
     | Canceled
+    | Presence
     | Replied
     | Requested
     | Answered
@@ -246,6 +261,7 @@ class Conversation:
         self._seen = SeenSeqs()
         self._watched: set[int] = set()
         self._subscriptions: dict[str, int | None] = {}
+        self._watches_presence = False
         self._resent: set[int] = set()
         self._greeted: tuple[int, int] | None = None
         """The credit and the slots that the last HELLO named."""
@@ -354,6 +370,19 @@ class Conversation:
         if self._subscriptions.pop(channel, 0) != 0 and self.is_open:
             self.call("unsubscribe", {"channel": channel})
 
+    def watch_presence(self) -> int:
+        """Follow who comes and goes; the reply and what follows say where everybody stands, as `Presence`.
+
+        After a reconnect everybody is told again.
+        """
+        self._watches_presence = True
+        return self.call("presence.watch", {})
+
+    def unwatch_presence(self) -> None:
+        self._watches_presence = False
+        if self.is_open:
+            self.call("presence.unwatch", {})
+
     def ping(self, token: int) -> None:
         """Ask the hub for a sign of life; `Answered` brings the token back."""
         if self.is_open:
@@ -422,6 +451,8 @@ class Conversation:
             elif verb == EVENT:
                 if record[1] == "task":
                     found.append(Changed(record[2].get("seq", 0), record[2]))
+                elif record[1] == "presence":
+                    found.append(_presence(record[2]))
             elif verb == REPLY:
                 self._replied(record, found)
             elif verb == RESPONSE:
@@ -493,6 +524,10 @@ class Conversation:
                 self._subscriptions[channel] = result.get("after")
         elif asked[2] == "task.watch":
             self._told_outcomes(asked[3]["seqs"], result, found)
+        elif asked[2] == "presence.watch" and self._watches_presence:
+            found += map(_presence, result["peers"])
+            if result["is_cut"]:  # one reply could not hold them all
+                self.call("presence.watch", {"after": result["peers"][-1]["address"]})
         found.append(Replied(CALL, ref, result))
 
     def _told_outcomes(self, asked: list[int], result: dict[str, Any], found: list[Happening]) -> None:
@@ -543,6 +578,8 @@ class Conversation:
         for channel, after in self._subscriptions.items():
             if not any(each[2] == "subscribe" and each[3]["channel"] == channel for each in self._calls.values()):
                 self.subscribe(channel, after)
+        if self._watches_presence and not any(each[2:] == ["presence.watch", {}] for each in self._calls.values()):
+            self.watch_presence()
         self._catch_up()
         found.append(Welcomed(address, generation, lost))
 
@@ -554,3 +591,14 @@ class Conversation:
             if more or slots != self.slots:
                 self._outbox.append([CREDIT, more, self.slots if slots != self.slots else None])
             self._greeted = None
+
+
+def _presence(facts: dict[str, Any]) -> Presence:
+    return Presence(
+        facts["address"],
+        facts["state"],
+        facts["since_ms"],
+        facts["away_text"],
+        facts["session_count"],
+        tuple(facts["hosts"]),
+    )

@@ -41,6 +41,7 @@ WATCHES_MAX: Final = 10_000  # tasks one session may watch
 SUBSCRIPTIONS_MAX: Final = 64  # channels one session may follow
 REQUESTS_OPEN_MAX: Final = 256  # live requests of one session without an answer
 CALLS_A_TURN_MAX: Final = 64  # CALLs of one session that one turn answers; each may read the database
+AWAY_TEXT_CHARS_MAX: Final = 256  # what a peer that is away says of itself
 SESSIONS_PER_PEER_MAX: Final = 64  # of one peer; an agent's worker is always let in
 SEND_QUEUE_FRAMES: Final = 1000  # libzmq's high-water mark; a session that lets it fill is dropped as a slow reader
 
@@ -54,6 +55,7 @@ TASK_LOSSES_MAX: Final = 5  # agents that may die on one task before it is dead
 TASKS_OPEN_MAX: Final = 100_000  # unfinished tasks, all kept in memory
 TASKS_OPEN_BYTES_MAX: Final = 256 * MIB  # their bodies
 LIST_ROWS_MAX: Final = 1000  # rows one CALL returns
+PRESENCE_WATCHERS_MAX: Final = 1024  # sessions that are told of everybody who comes or goes
 ORIGIN_KEPT_DAYS: Final = 7  # how long a client that went away may come back and repeat its sends
 ACKS_HELD_MAX: Final = 512  # acknowledgements that wait for the next commit; losing one means a redelivery
 ACKS_HELD_S: Final = 0.02  # how long they wait at most

@@ -37,6 +37,7 @@ PURE = [
     "hub/hubstate.py",
     "hub/mailbox.py",
     "hub/post.py",
+    "hub/presence.py",
     "hub/receipts.py",
     "hub/requests.py",
     "hub/roster.py",

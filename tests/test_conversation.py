@@ -18,6 +18,7 @@ from orchestra.conversation import (
     Ended,
     Finished,
     Message,
+    Presence,
     Progressed,
     Refused,
     Replied,
@@ -600,3 +601,55 @@ def test_over_links_that_break_everything_arrives_once_and_in_order(tmp_path: Pa
         reader.speak()
     assert hub.owed("agent/a") == []
     hub.close()
+
+
+# Presence.
+
+
+def _facts(address: str, state: str = "online") -> dict[str, Any]:
+    return {
+        "address": address,
+        "state": state,
+        "since_ms": 5,
+        "away_ms": None,
+        "away_text": None,
+        "session_count": 1,
+        "hosts": ["box"],
+    }
+
+
+def test_where_everybody_stands_is_told_page_by_page_and_then_as_it_changes() -> None:
+    talk = _open()
+    ref = talk.watch_presence()
+    assert talk.take() == [[CALL, ref, "presence.watch", {}]]
+    first, replied = talk.received([[REPLY, ref, {"peers": [_facts("agent/a")], "is_cut": True}]])
+    assert first == Presence("agent/a", "online", 5, None, 1, ("box",))
+    assert isinstance(replied, Replied)
+    ((_, ref, *asked),) = talk.take()
+    assert asked == ["presence.watch", {"after": "agent/a"}]
+    second, _ = talk.received([[REPLY, ref, {"peers": [_facts("agent/b")], "is_cut": False}]])
+    assert isinstance(second, Presence)
+    assert second.address == "agent/b"
+    assert talk.take() == []
+    (changed,) = talk.received([[EVENT, "presence", _facts("agent/a", "offline")]])
+    assert isinstance(changed, Presence)
+    assert changed.state == "offline"
+
+
+def test_after_a_reconnect_everybody_is_asked_for_again_from_the_start() -> None:
+    talk = _open()
+    ref = talk.watch_presence()
+    talk.received([[REPLY, ref, {"peers": [_facts("agent/a")], "is_cut": True}]])
+    _reopen(talk)
+    assert [each[2:] for each in talk.take()] == [["presence.watch", {"after": "agent/a"}], ["presence.watch", {}]]
+
+
+def test_who_watches_no_more_is_told_nothing_of_it() -> None:
+    talk = _open()
+    ref = talk.watch_presence()
+    talk.unwatch_presence()
+    assert [each[2] for each in talk.take()] == ["presence.watch", "presence.unwatch"]
+    (replied,) = talk.received([[REPLY, ref, {"peers": [_facts("agent/a")], "is_cut": True}]])
+    assert isinstance(replied, Replied)
+    _reopen(talk)
+    assert "presence.watch" not in [each[2] for each in talk.take()]

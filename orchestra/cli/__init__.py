@@ -19,6 +19,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "up": ("up:up", "Start a hub and two agents here, until Ctrl-C."),
     "status": ("status:status", "Show the hub: what runs, what waits, how much is stored."),
     "peers": ("peers:peers", "Show who is known, who is connected and what they do."),
+    "away": ("peers:away", "Say that you are away, and why."),
+    "online": ("peers:online", "Say that you are back."),
     "send": ("mail:send", "Send a message to a peer, a channel or everyone."),
     "inbox": ("mail:inbox", "Show the unread messages to you; they stay unread."),
     "read": ("mail:read", "Show messages in full and mark them as read."),

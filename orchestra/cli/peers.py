@@ -1,46 +1,170 @@
-"""`orchestra peers`."""
+"""`orchestra peers`, `orchestra away` and `orchestra online`."""
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from .shared import FAILED, ago, client_options, print_json, say, table, with_client
+from .shared import (
+    FAILED,
+    ago,
+    clean,
+    client_options,
+    console,
+    draw,
+    print_json,
+    print_json_line,
+    say,
+    table,
+    with_client,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from orchestra.aio import Client
+    from orchestra.conversation import Presence
+
+_REDRAWS_A_SECOND: Final = 4.0
+_WATCH_COLUMNS: Final = ["PEER", "STATE", "SINCE", "SESSIONS", "HOST"]
 
 
 @click.command()
 @click.option("--online", is_flag=True, help="Only those that are connected.")
+@click.option("--watch", is_flag=True, help="Stay, and show who comes and goes until Ctrl-C.")
 @client_options
 @click.pass_context
-def peers(ctx: click.Context, online: bool, state: Path | None, address: str | None, as_json: bool) -> None:
+def peers(
+    ctx: click.Context, online: bool, watch: bool, state: Path | None, address: str | None, as_json: bool
+) -> None:
     """Show who is known, who is connected and what they do."""
-    found = with_client(state, address, lambda client: client.call("peers"))["peers"]
+    if watch:
+        with_client(state, address, lambda client: _watch(client, as_json=as_json, online=online))
+        return
+    found = with_client(state, address, _all_peers)
     shown = [peer for peer in found if peer["sessions"] or not online]
     if as_json:
         print_json(shown)
     elif shown:
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = _now_ms()
         table(["PEER", "STATE", "SINCE", "TASKS", "SERVES", "HOST"], [_row(peer, now_ms) for peer in shown])
     else:
         say("nobody is connected")
         ctx.exit(FAILED)
 
 
+_for_option = click.option(
+    "--for", "whom", metavar="ADDRESS", default=None, show_default="yourself", help="Another peer; for operators."
+)
+
+
+@click.command()
+@click.argument("text", required=False, default="")
+@_for_option
+@client_options
+def away(text: str, whom: str | None, state: Path | None, address: str | None, as_json: bool) -> None:
+    """Say that you are away, and with TEXT why; it stays until `orchestra online`."""
+    _set("away", text, whom, state, address, as_json)
+
+
+@click.command()
+@_for_option
+@client_options
+def online(whom: str | None, state: Path | None, address: str | None, as_json: bool) -> None:
+    """Say that you are back."""
+    _set("online", "", whom, state, address, as_json)
+
+
+def _set(presence: str, text: str, whom: str | None, state: Path | None, address: str | None, as_json: bool) -> None:
+    params = {"state": presence, **({"text": text} if text else {}), **({"address": whom} if whom else {})}
+    found = with_client(state, address, lambda client: client.call("presence.set", **params))
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(f"{found['address']} is {_away(text) if presence == 'away' else 'not away any more'}")
+
+
+async def _all_peers(client: Client) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    while True:
+        page = await client.call("peers", **({"after": found[-1]["address"]} if found else {}))
+        found += page["peers"]
+        if not page["is_cut"]:
+            return found
+
+
+async def _watch(client: Client, *, as_json: bool, online: bool) -> None:
+    """Show presence as it changes: a live table on a terminal, a line for each change where it is piped."""
+    if as_json or not sys.stdout.isatty():
+        await _watch_lines(client, as_json=as_json, online=online)
+        return
+    from rich.live import Live
+
+    known: dict[str, Presence] = {}
+
+    def drawn() -> Table:
+        shown = [each for each in sorted(known.copy().values()) if each.session_count or not online]
+        return draw(_WATCH_COLUMNS, [_watched_row(each) for each in shown])
+
+    with Live(console=console(), get_renderable=drawn, refresh_per_second=_REDRAWS_A_SECOND):
+        async for presence in client.watch_presence():
+            known[presence.address] = presence
+
+
+async def _watch_lines(client: Client, *, as_json: bool, online: bool) -> None:
+    if not as_json:
+        click.echo("\t".join(_WATCH_COLUMNS))
+    shown: set[str] = set()
+    async for presence in client.watch_presence():
+        if online and not presence.session_count and presence.address not in shown:
+            continue
+        (shown.add if presence.session_count else shown.discard)(presence.address)
+        if as_json:
+            print_json_line(presence._asdict())
+        else:
+            click.echo("\t".join(clean(cell) for cell in _watched_row(presence)))
+
+
 def _row(peer: dict[str, Any], now_ms: int) -> list[str]:
     sessions = peer["sessions"]
-    slots = sum(session["slots"] for session in sessions)
-    busy = sum(len(session["tasks"]) for session in sessions)
-    since = min((session["since_ms"] for session in sessions), default=peer["seen_ms"])
     queues = sorted({queue for session in sessions for queue in session["queues"]})
-    hosts = sorted({session.get("host", "") for session in sessions})
     return [
         peer["address"],
-        "online" if sessions else "offline",
-        ago(since, now_ms=now_ms) if peer["generation"] else "never",
-        f"{busy} of {slots}" if slots else "",
+        _state(peer["state"], peer["away_text"]),
+        _since(peer["since_ms"], now_ms),
+        f"{peer['busy']} of {peer['slots']}" if peer["slots"] else "",
         " ".join(queues),
-        " ".join(hosts),
+        " ".join(peer["hosts"]),
     ]
+
+
+def _watched_row(presence: Presence) -> list[str]:
+    return [
+        presence.address,
+        _state(presence.state, presence.away_text),
+        _since(presence.since_ms, _now_ms()),
+        str(presence.session_count),
+        " ".join(presence.hosts),
+    ]
+
+
+def _state(state: str, away_text: str | None) -> str:
+    if away_text is None:
+        return state
+    return _away(away_text) if state == "away" else f"{state}, {_away(away_text)}"
+
+
+def _away(text: str) -> str:
+    return f"away: {text}" if text else "away"
+
+
+def _since(since_ms: int | None, now_ms: int) -> str:
+    return "never" if since_ms is None else ago(since_ms, now_ms=now_ms)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -31,6 +31,7 @@ from .logs import LEVELS
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from orchestra.aio import Client
 
@@ -157,6 +158,11 @@ def print_json(data: Any) -> None:
     click.echo(json.dumps({"schema_version": 1, "data": data}, default=_jsonable, ensure_ascii=False, indent=2))
 
 
+def print_json_line(data: Any) -> None:
+    """Print one of many JSON documents, each on a line of its own."""
+    click.echo(json.dumps({"schema_version": 1, "data": data}, default=_jsonable, ensure_ascii=False))
+
+
 def _jsonable(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
@@ -175,6 +181,11 @@ def table(columns: list[str], rows: list[list[str]]) -> None:
         for row in (columns, *rows):
             click.echo("\t".join(clean(" ".join(cell.split())) for cell in row))
         return
+    console().print(draw(columns, rows))
+
+
+def draw(columns: list[str], rows: list[list[str]]) -> Table:
+    """Return a table as it is drawn on a terminal."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -184,7 +195,7 @@ def table(columns: list[str], rows: list[list[str]]) -> None:
         drawn.add_column(column, overflow="fold")
     for row in rows:
         drawn.add_row(*(Text(clean(cell)) for cell in row))
-    console().print(drawn)
+    return drawn
 
 
 def clean(text: str) -> str:

@@ -25,6 +25,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     stored, tasks, counts = found["stored"], found["tasks"], found["counts"]
     peers = ", ".join(
         f"{each['online']} of {each['known']} {kind if each['known'] == 1 else plural}"
+        + (f" ({each['away']} away)" if each["away"] else "")
         for kind, plural in (("agent", "agents"), ("matrix", "matrices"), ("operator", "operators"))
         if (each := found["peers"][kind])["known"]
     )

@@ -20,7 +20,7 @@ def test_status_tells_what_runs_where(desk: Place) -> None:
 def test_status_as_json_has_what_a_monitor_needs(desk: Place) -> None:
     data = desk.run("status", "--json").data
     assert data["version"] == VERSION
-    assert data["peers"]["agent"] == {"known": 2, "online": 2}
+    assert data["peers"]["agent"] == {"known": 2, "online": 2, "away": 0}
     assert {"pid", "endpoints", "durability", "started_ms", "tasks", "stored", "counts", "mailboxes"} <= data.keys()
 
 

@@ -77,9 +77,9 @@ def test_status_counts_peers_tasks_mailboxes_and_what_is_stored(hub: FakeHub) ->
     found = operator.call("status")
     assert found["version"] == "test"
     assert found["peers"] == {
-        "agent": {"known": 1, "online": 0},
-        "matrix": {"known": 1, "online": 0},
-        "operator": {"known": 1, "online": 1},
+        "agent": {"known": 1, "online": 0, "away": 0},
+        "matrix": {"known": 1, "online": 0, "away": 0},
+        "operator": {"known": 1, "online": 1, "away": 0},
     }
     assert found["tasks"] == {"working": 0, "waiting": {"queue/q": 1}}
     assert found["mailboxes"] == {"agent/a": 1}
@@ -97,6 +97,7 @@ def test_peers_lists_everyone_with_sessions_and_nothing_secret(hub: FakeHub) -> 
     assert found[1]["sessions"] == []
     (session,) = found[0]["sessions"]
     assert (session["slots"], session["queues"], session["host"]) == (2, ["queue/q"], "box")
+    assert session["is_worker"]
     assert agent.session is not None
     assert agent.link not in wire.pack(found)
     assert agent.epoch not in wire.pack(found)

@@ -16,9 +16,9 @@ def test_a_reader_is_told_that_another_process_took_its_name(place: Place) -> No
     place.hub()
 
     async def scenario() -> None:
-        async with await peer(place, "agent/twin") as first:
+        async with await peer(place, "agent/twin", slots=1) as first:
             reading = asyncio.ensure_future(anext(first.messages()))
-            async with await peer(place, "agent/twin"):
+            async with await peer(place, "agent/twin", slots=1):
                 with pytest.raises(Replaced):
                     await asyncio.wait_for(reading, BOUND_S)
 
