@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 from orchestra.address import parse_peer
 from orchestra.errors import BadOption, HubFull, NotCancelable, NotFound, UnknownMethod
 from orchestra.keys import fingerprint, is_public_key
-from orchestra.limits import CALLS_A_TURN_MAX, LIST_ROWS_MAX
+from orchestra.limits import BODY_BYTES_MAX, CALLS_A_TURN_MAX, CREDIT_DEFAULT, LIST_ROWS_MAX
 from orchestra.stage import ACKED, READ
 from orchestra.task import TaskState
 from orchestra.wire import INT_MAX, REPLY
 
 from . import grants, presence
+from .channels import missed
 from .hubstate import unknown
 from .roster import Session
 from .turn import Fetch, Query, Turn
@@ -211,15 +212,90 @@ def _task_cancel(asked: Asked) -> Params:
 
 
 def _subscribe(asked: Asked) -> Params:
-    after = asked.decider.channels.subscribe(
-        asked.session, asked.params["channel"], asked.params.get("after"), asked.turn
+    return asked.decider.channels.subscribe(
+        asked.session,
+        asked.params["channel"],
+        after=asked.params.get("after"),
+        cursor=asked.params.get("cursor"),
+        credit=asked.params.get("credit", CREDIT_DEFAULT),
+        turn=asked.turn,
     )
-    return {"channel": asked.params["channel"], "after": after}
 
 
 def _unsubscribe(asked: Asked) -> Params:
     asked.decider.channels.unsubscribe(asked.session, asked.params["channel"])
     return {"channel": asked.params["channel"]}
+
+
+def _channel_create(asked: Asked) -> Params:
+    grants.check_make_channel(asked.session.peer.address)
+    channel = asked.decider.channels.create(
+        asked.session.peer, asked.params["channel"], asked.params.get("mode", ""), asked.turn
+    )
+    return {"channel": channel.text, "mode": channel.mode}
+
+
+def _channel_list(asked: Asked) -> None:
+    channels = asked.decider.channels
+    texts = asked.decider.state.texts
+    asked.query(
+        "channels",
+        channels=[
+            {
+                "channel": channel.text,
+                "mode": channel.mode,
+                "made_by": texts[channel.made_by] if channel.made_by is not None else "",
+                "made_ms": channel.made_ms,
+                "trimmed_seq": channel.trimmed_seq,
+                "last_seq": channel.last_seq,
+                "entries": channel.count,
+                "followers": len(channel.followers),
+                "cursors": channels.cursors.of(asked.session.peer, channel),
+            }
+            for channel in sorted(channels.all.values(), key=lambda channel: channel.text)
+        ],
+        ids=asked.decider.state.ids,
+    )
+
+
+def _channel_read(asked: Asked) -> None:
+    params, channels = asked.params, asked.decider.channels
+    channel = channels.known(params["channel"])
+    is_newest = "newest" in params
+    count = _count({"count": params["newest"]} if is_newest else params)
+    if "entry" in params:
+        newest = channel.newest.get(params["entry"])
+        if newest is None:
+            raise NotFound(f"{channel.text} has no entry {params['entry'][:80]!r}")
+        after, count = newest.seq - 1, 1
+    elif "cursor" in params:
+        after = channels.place(
+            asked.session.peer, channel, after=params.get("after"), cursor=params["cursor"], turn=asked.turn
+        )
+    else:
+        after = params.get("after", 0)
+    asked.query(
+        "entries",
+        channel=channel.id,
+        after=after,
+        missed=missed(channel, after),
+        count=count,
+        is_newest=is_newest,
+        cut_bytes=params.get("cut_bytes", BODY_BYTES_MAX),
+    )
+
+
+def _channel_seen(asked: Asked) -> Params:
+    asked.decider.channels.seen(
+        asked.session, asked.params["channel"], asked.params["seq"], asked.params.get("cursor"), asked.turn
+    )
+    return {}
+
+
+def _channel_forget(asked: Asked) -> Params:
+    channels = asked.decider.channels
+    channels.cursors.forget(asked.session.peer, channels.known(asked.params["channel"]), asked.params["cursor"])
+    return {}
 
 
 def _count(params: Params) -> int:
@@ -237,6 +313,15 @@ def _seqs(params: Params) -> list[int]:
 
 
 METHODS: Final[dict[str, Method]] = {
+    "channel.create": Method(_channel_create, required={"channel": str}, optional={"mode": str}),
+    "channel.forget": Method(_channel_forget, required={"channel": str, "cursor": str}),
+    "channel.list": Method(_channel_list),
+    "channel.read": Method(
+        _channel_read,
+        required={"channel": str},
+        optional={"after": int, "count": int, "cursor": str, "cut_bytes": int, "entry": str, "newest": int},
+    ),
+    "channel.seen": Method(_channel_seen, required={"channel": str, "seq": int}, optional={"cursor": str}),
     "inbox": Method(_inbox, optional={"after": int, "count": int}),
     "inbox.read": Method(_inbox_read, required={"seqs": list}, optional={"ack": bool}),
     "keys.accept": Method(_keys_accept, required={"address": str, "public_key": str}),
@@ -245,7 +330,7 @@ METHODS: Final[dict[str, Method]] = {
     "presence.unwatch": Method(_presence_unwatch),
     "presence.watch": Method(_presence_watch, optional={"after": str}),
     "status": Method(_status),
-    "subscribe": Method(_subscribe, required={"channel": str}, optional={"after": int}),
+    "subscribe": Method(_subscribe, required={"channel": str}, optional={"after": int, "credit": int, "cursor": str}),
     "task.cancel": Method(_task_cancel, required={"seq": int}),
     "task.get": Method(_task_get, required={"seq": int}),
     "task.list": Method(_task_list, optional={"state": str, "before": int, "count": int}),

@@ -1,7 +1,8 @@
-"""Channels: named logs, and the sessions that follow them. Pure.
+"""Channels: publishing to named logs, and the sessions that follow them. Pure.
 
-A session's cursor is the seq of the newest entry it was sent; while it is behind (it came late, or had no credit) the
-cursor is kept as -1 - seq, new entries are not pushed, and it catches up from the database as its credit allows.
+A follower that keeps up is pushed each entry as it is published. One that came late, or whose window is used up, is
+behind: nothing is kept for it in memory, and it catches up from the database as it says what it has seen. So a slow
+reader costs one number, and holds up nobody.
 """
 
 from __future__ import annotations
@@ -9,107 +10,229 @@ from __future__ import annotations
 from typing import Any, Final
 
 from orchestra.address import Kind, parse_address
-from orchestra.errors import HubFull, UnknownRecipient
-from orchestra.limits import SUBSCRIPTIONS_MAX, WINDOW_MESSAGES
-from orchestra.wire import DELIVER, MESSAGE, Record
+from orchestra.errors import BadAddress, BadOption, Conflict, HubFull, UnknownRecipient
+from orchestra.limits import (
+    CHANNELS_MAX,
+    CREDIT_MAX,
+    ENTRY_NAME_CHARS_MAX,
+    ENTRY_NAMES_MAX,
+    ENTRY_NAMES_PER_CHANNEL_MAX,
+    SUBSCRIPTIONS_MAX,
+    WINDOW_MESSAGES,
+)
+from orchestra.wire import DELIVER, INT_MAX, MESSAGE, Record
 
+from .channel import APPEND, MODES, OVERWRITE, Channel, Follower, Newest
+from .cursors import CursorKey, Cursors
 from .hubstate import HubState
 from .mailbox import Letter
-from .roster import Session
-from .turn import Fetch, Link, Turn
+from .roster import Peer, Session
+from .turn import Fetch, Turn
 
-BUILT_IN: Final = ("channel/announcements", "channel/context", "channel/issues", "channel/status")
-"""The channels every hub has."""
+BUILT_IN: Final = {
+    "channel/announcements": APPEND,
+    "channel/context": OVERWRITE,
+    "channel/issues": APPEND,
+    "channel/status": APPEND,
+}
+"""The channels every hub has, and their modes."""
 
 
 class Channels:
-    """Who follows which channel."""
+    """All channels, who follows them, and how far who has read them."""
 
-    def __init__(self, state: HubState) -> None:
+    def __init__(self, state: HubState, channels: list[Channel], cursors: dict[CursorKey, int]) -> None:
         self._state = state
-        self._subscribers: dict[int, dict[Link, None]] = {}
-        for text in BUILT_IN:
-            state.id_of(text)
+        self.all: dict[str, Channel] = {channel.text: channel for channel in channels}
+        self.cursors = Cursors(state, cursors)
+        self._names = sum(len(channel.newest) for channel in channels)
+        for text, mode in BUILT_IN.items():
+            if text not in self.all:
+                self._make(text, mode, None, 0)
 
-    def publish(self, letter: Letter, turn: Turn) -> int:
-        """Add an entry to the log and push it to those who follow; return the channel's id."""
-        channel = self._id_of(letter.to)
-        self._state.writes.entries.append((channel, letter.seq))
-        record = _record(letter)
-        for link in self._subscribers.get(channel, ()):
-            session = self._state.roster.sessions[link]
-            cursor = session.subscriptions[channel]
-            if cursor < 0:
-                continue
-            if session.credit > 0:
-                session.credit -= 1
-                session.subscriptions[channel] = letter.seq
-                turn.send(link, record)
-            else:
-                session.subscriptions[channel] = -1 - cursor
+    def create(self, peer: Peer, to: str, mode: str, turn: Turn) -> Channel:
+        """Make a channel; the same again changes nothing.
+
+        Raises:
+            Conflict: if it exists with another mode.
+            HubFull: if there are too many.
+        """
+        if parse_address(to).kind is not Kind.CHANNEL:
+            raise BadAddress(f"{to} is not a channel; write channel/NAME")
+        if mode and mode not in MODES:
+            raise BadOption(f"mode must be one of {', '.join(MODES)}")
+        channel = self.all.get(to)
+        if channel is None:
+            if len(self.all) >= CHANNELS_MAX:
+                raise HubFull(f"there are {CHANNELS_MAX} channels; use one that exists: orchestra channel list")
+            return self._make(to, mode or APPEND, peer.id, turn.now_ms)
+        if mode not in ("", channel.mode):
+            raise Conflict(f"{to} exists, and its mode is {channel.mode}; choose another name")
         return channel
 
-    def subscribe(self, session: Session, to: str, after: int | None, turn: Turn) -> int:
-        """Send every entry of `to` after seq `after` (None: from now on) to `session`, as its credit allows.
+    def publish(self, letter: Letter, if_version: int | None, turn: Turn) -> int:
+        """Add an entry to the log and push it to those who follow; return the channel's id.
 
-        Returns the seq after which the entries come.
+        Raises:
+            Conflict: if the newest entry of its name is not `if_version` (0: there must be none).
+            HubFull: if its name is new, and there are too many.
         """
-        channel = self._id_of(to)
-        if channel not in session.subscriptions and len(session.subscriptions) >= SUBSCRIPTIONS_MAX:
+        channel, seq = self.known(letter.to), letter.seq
+        name: str | None = "" if channel.mode == OVERWRITE else None
+        if letter.options and "entry" in letter.options:
+            name = str(letter.options["entry"])
+        if name is not None:
+            self._overwrite(channel, name, letter, if_version)
+        elif if_version is not None:
+            raise BadOption("if_version needs the name of an entry; say which with the option entry")
+        channel.count += 1
+        channel.last_seq = seq
+        self._state.writes.entries.append((channel.id, seq, name))
+        record = _record(letter)
+        for link, follower in channel.followers.items():
+            if follower.is_behind:
+                continue
+            if len(follower.on_way) < follower.window:
+                follower.on_way.append(seq)
+                follower.seq = seq
+                turn.send(link, record)
+            else:
+                follower.is_behind = True
+        return channel.id
+
+    def _overwrite(self, channel: Channel, name: str, letter: Letter, if_version: int | None) -> None:
+        older = channel.newest.get(name)
+        version = older.seq if older is not None else 0
+        if if_version is not None and if_version != version:
+            raise Conflict(_outdated(channel, name, older, if_version))
+        if older is not None:
+            channel.count -= 1
+            self._state.writes.overwritten.append((channel.id, older.seq))
+        else:
+            if len(channel.newest) >= ENTRY_NAMES_PER_CHANNEL_MAX or self._names >= ENTRY_NAMES_MAX:
+                raise HubFull(
+                    f"a channel may have {ENTRY_NAMES_PER_CHANNEL_MAX} names of entries and the hub {ENTRY_NAMES_MAX}; "
+                    "overwrite one that exists"
+                )
+            self._names += 1
+        channel.newest[name] = Newest(letter.seq, letter.sender)
+
+    def subscribe(
+        self, session: Session, to: str, *, after: int | None, cursor: str | None, credit: int, turn: Turn
+    ) -> dict[str, Any]:
+        """Send every entry of `to` after a place to `session`, as many ahead of what it has seen as `credit` says.
+
+        The place is that of `cursor`; without one, or for a new one, it is `after`; and without that it is now, or in
+        a channel that overwrites the start, since its newest entry is what counts.
+        """
+        channel = self.known(to)
+        if channel.id not in session.subscriptions and len(session.subscriptions) >= SUBSCRIPTIONS_MAX:
             raise HubFull(f"one session may follow {SUBSCRIPTIONS_MAX} channels")
-        self._subscribers.setdefault(channel, {})[session.link] = None
+        if not 0 < credit <= CREDIT_MAX:
+            raise BadOption(f"credit must be 1 to {CREDIT_MAX}")
+        place = self.place(session.peer, channel, after=after, cursor=cursor, turn=turn)
+        follower = Follower(place, credit, is_behind=place < channel.last_seq)
+        session.subscriptions[channel.id] = channel.followers[session.link] = follower
+        self._fetch(session, channel.id, follower, turn)
+        return {"channel": to, "after": place, "missed": missed(channel, place)}
+
+    def place(self, peer: Peer, channel: Channel, *, after: int | None, cursor: str | None, turn: Turn) -> int:
+        """Return the seq after which a reader begins."""
         if after is None:
-            session.subscriptions[channel] = self._state.last_seq
-            return self._state.last_seq
-        session.subscriptions[channel] = -1 - after
-        self._fetch(session, channel, turn)
-        return after
+            after = 0 if channel.mode == OVERWRITE else self._state.last_seq
+        if cursor is None:
+            return after
+        return self.cursors.open(peer, channel, cursor, otherwise=after, turn=turn)
+
+    def seen(self, session: Session, to: str, seq: int, cursor: str | None, turn: Turn) -> None:
+        """`session` has dealt with the entries up to `seq`: there is room for more, and its cursor moves."""
+        channel = self.known(to)
+        follower = session.subscriptions.get(channel.id)
+        if follower is not None:
+            on_way = follower.on_way
+            while on_way and on_way[0] <= seq:
+                on_way.popleft()
+            self._fetch(session, channel.id, follower, turn)
+        if cursor is not None:
+            self.cursors.move(session.peer, channel, cursor, seq, turn)
 
     def unsubscribe(self, session: Session, to: str) -> None:
-        self._leave(session, self._id_of(to))
+        self._leave(session, self.known(to).id)
 
     def session_ended(self, session: Session) -> None:
         for channel in list(session.subscriptions):
             self._leave(session, channel)
 
-    def has_credit(self, session: Session, turn: Turn) -> None:
-        """Go on with the channels in which `session` is behind."""
-        for channel, cursor in session.subscriptions.items():
-            if cursor < 0:
-                self._fetch(session, channel, turn)
-
     def catch_up(self, fetch: Fetch, rows: list[tuple[Any, ...]], turn: Turn) -> None:
         """Send a session the entries that were read for it."""
         session = self._state.roster.sessions.get(fetch.link)
-        if session is None or session.subscriptions.get(fetch.recipient) != -1 - fetch.after[1]:
-            return  # it left, or asked for another place meanwhile
+        follower = session.subscriptions.get(fetch.recipient) if session is not None else None
+        if session is None or follower is None or not follower.is_behind or follower.seq != fetch.after[1]:
+            return  # it left, or is elsewhere meanwhile
         for row in rows:
-            if session.credit <= 0:
-                return
             letter = Letter(*row)
-            session.credit -= 1
-            session.subscriptions[fetch.recipient] = -1 - letter.seq
+            follower.on_way.append(letter.seq)
+            follower.seq = letter.seq
             turn.send(session.link, _record(letter))
         if len(rows) < fetch.rows_max:
-            session.subscriptions[fetch.recipient] = self._state.last_seq
+            follower.is_behind = False
         else:
-            self._fetch(session, fetch.recipient, turn)
+            self._fetch(session, fetch.recipient, follower, turn)
 
-    def _fetch(self, session: Session, channel: int, turn: Turn) -> None:
-        if session.credit > 0:
-            after = -1 - session.subscriptions[channel]
-            rows_max = min(session.credit, WINDOW_MESSAGES)
-            turn.fetches.append(Fetch("channel", channel, (0, after), rows_max, session.link))
+    def known(self, to: str) -> Channel:
+        """Return the channel `to`.
+
+        Raises:
+            UnknownRecipient: if there is none.
+        """
+        channel = self.all.get(to)
+        if channel is None:
+            raise UnknownRecipient(
+                f"there is no {to[:80]}; make it with: orchestra channel create NAME, "
+                "or see those that are with: orchestra channel list"
+            )
+        return channel
+
+    def _make(self, text: str, mode: str, made_by: int | None, now_ms: int) -> Channel:
+        channel = Channel(self._state.id_of(text), text, mode, made_by, now_ms)
+        self.all[text] = channel
+        self._state.writes.channels.append((channel.id, mode, made_by, now_ms))
+        return channel
+
+    def _fetch(self, session: Session, channel: int, follower: Follower, turn: Turn) -> None:
+        room = follower.window - len(follower.on_way)
+        if follower.is_behind and room > 0:
+            turn.fetches.append(Fetch("channel", channel, (0, follower.seq), min(room, WINDOW_MESSAGES), session.link))
 
     def _leave(self, session: Session, channel: int) -> None:
-        session.subscriptions.pop(channel, None)
-        self._subscribers.get(channel, {}).pop(session.link, None)
+        if session.subscriptions.pop(channel, None) is not None:
+            self.all[self._state.texts[channel]].followers.pop(session.link, None)
 
-    def _id_of(self, to: str) -> int:
-        number = self._state.ids.get(to)
-        if number is None or parse_address(to).kind is not Kind.CHANNEL:
-            raise UnknownRecipient(f"there is no {to}; the built-in channels are {', '.join(BUILT_IN)}")
-        return number
+
+def missed(channel: Channel, after: int) -> int:
+    """Return up to which seq entries after `after` are gone, because retention removed them; 0: none are."""
+    return channel.trimmed_seq if channel.trimmed_seq > after else 0
+
+
+def check_option(name: str, value: Any) -> None:
+    """Check an option of a SEND to a channel.
+
+    Raises:
+        BadOption: if it does not exist, or is of the wrong type.
+    """
+    if name == "entry":
+        if type(value) is not str or not 0 < len(value) <= ENTRY_NAME_CHARS_MAX:
+            raise BadOption(f"entry must be a name of 1 to {ENTRY_NAME_CHARS_MAX} characters")
+    elif type(value) is not int or not 0 <= value <= INT_MAX:
+        raise BadOption("if_version must be the seq of the newest entry of that name, or 0: there must be none")
+
+
+def _outdated(channel: Channel, name: str, newest: Newest | None, if_version: int) -> str:
+    shown = f"entry {name[:80]!r} of {channel.text}" if name else f"the entry of {channel.text}"
+    if newest is None:
+        return f"{shown} does not exist, so it is not version {if_version}; write it with if_version 0"
+    wanted = f"not {if_version}" if if_version else "and was to be new"
+    return f"{shown} is version {newest.seq}, written by {newest.sender}, {wanted}; read it, and write again"
 
 
 def _record(letter: Letter) -> Record:

@@ -42,7 +42,7 @@ from orchestra.wire import (
 
 from . import calls, grants, hello
 from .board import Task
-from .channels import Channels
+from .channels import Channels, check_option
 from .hubstate import HubState, Numbers, unknown
 from .mailbox import Letter, Mailbox
 from .post import Post
@@ -87,7 +87,7 @@ class Decider:
         # The next save says that all up to its seq is accounted for, so it has to hold these, also if they stay silent.
         state.unsaved.update((origin.id, origin) for origin in snapshot.unsaved)
         self.post = Post(state)
-        self.channels = Channels(state)
+        self.channels = Channels(state, snapshot.channels, snapshot.cursors)
         self.tasks = Tasks(state, snapshot.tasks, at_ms=at_ms)
         self.requests = Requests()
         self.presence = Presence(state)
@@ -196,7 +196,7 @@ class Decider:
             span = {"origin": origin.id, "after": origin.first_seq, "last": origin.last_seq}
             turn.queries.append(Query(session.link, n, "sent_before", span))
             return
-        rank, is_watched, kept = (_NORMAL, False, None) if not options else _options(options, kind)
+        rank, is_watched, kept = (_NORMAL, False, None) if not options else _options(options, kind, to)
         seq = state.last_seq + 1
         sender = session.peer.text
         if kind == MESSAGE:
@@ -208,7 +208,7 @@ class Decider:
                 recipient = peer.id
                 self.post.post(peer, letter, turn)
             else:
-                recipient = self._send_to_many(session, letter, turn)
+                recipient = self._send_to_many(session, letter, options, turn)
         elif kind == TASK:
             task = Task(seq, rank, sender, to, 0, turn.now_ms, kept, body, updated_ms=turn.now_ms)
             self.tasks.submit(session, task, is_watched=is_watched)
@@ -223,7 +223,7 @@ class Decider:
         )
         turn.sent(session.link, n, seq)
 
-    def _send_to_many(self, session: Session, letter: Letter, turn: Turn) -> int:
+    def _send_to_many(self, session: Session, letter: Letter, options: dict[str, Any] | None, turn: Turn) -> int:
         """Send to what is not one peer: a broadcast or a channel. Return the recipient's id."""
         address = parse_address(letter.to)
         if address.kind is Kind.EVERYONE:
@@ -232,7 +232,7 @@ class Decider:
             self.post.broadcast(session, letter, turn)
             return recipient
         if address.kind is Kind.CHANNEL:
-            return self.channels.publish(letter, turn)
+            return self.channels.publish(letter, options.get("if_version") if options else None, turn)
         if address.kind is Kind.QUEUE:
             raise BadAddress(f"{letter.to} takes tasks, not messages; send to a peer, a channel or *")
         raise unknown(letter.to)
@@ -258,7 +258,6 @@ class Decider:
                 hello.begin_work(self, session, turn)
             self.tasks.offer(session, slots)
         self.post.push(session.peer, turn)
-        self.channels.has_credit(session, turn)
 
     def _progress(self, session: Session, record: Record, turn: Turn) -> None:
         _, seq, lease, data = record
@@ -297,7 +296,7 @@ class Decider:
             turn.kicks.append(link)
 
 
-def _options(options: dict[str, Any], kind: int) -> tuple[int, bool, dict[str, Any] | None]:
+def _options(options: dict[str, Any], kind: int, to: str) -> tuple[int, bool, dict[str, Any] | None]:
     """Check the options of a SEND; return its rank, whether its sender watches, and what is kept with the message."""
     rank, is_watched = _NORMAL, False
     for name, value in options.items():
@@ -309,10 +308,14 @@ def _options(options: dict[str, Any], kind: int) -> tuple[int, bool, dict[str, A
             if type(value) is not bool:
                 raise BadOption("watch must be true or false")
             is_watched = value
+        elif name in ("entry", "if_version") and kind == MESSAGE:
+            if not to.startswith("channel/"):
+                raise BadOption(f"option {name!r} is for channels, and {to[:80]} is none")
+            check_option(name, value)
         else:
             raise BadOption(f"option {str(name)[:40]!r} is not known")
-    kept = {"priority": options["priority"]} if "priority" in options else None
-    return rank, is_watched, kept
+    kept: dict[str, Any] = {name: options[name] for name in ("priority", "entry") if name in options}
+    return rank, is_watched, kept or None
 
 
 _REF_AT: Final = {SEND: 1, RESULT: 1, CALL: 1, REQUEST: 1, RESPONSE: 1, PROGRESS: 1, NAK: 2}

@@ -12,6 +12,7 @@ from orchestra.errors import NotAllowed
 
 _MAY_SUBMIT: Final = frozenset({Kind.OPERATOR, Kind.MATRIX})
 _MAY_BROADCAST: Final = frozenset({Kind.OPERATOR, Kind.MATRIX})
+_MAY_MAKE_CHANNELS: Final = frozenset({Kind.OPERATOR, Kind.MATRIX})
 _MAY_SERVE: Final = frozenset({Kind.AGENT})
 _MAY_ADMINISTER: Final = frozenset({Kind.OPERATOR})
 
@@ -24,6 +25,11 @@ def check_submit(peer: Address) -> None:
 def check_broadcast(peer: Address) -> None:
     if peer.kind not in _MAY_BROADCAST:
         raise NotAllowed(f"{peer} may not broadcast; operators and matrices may")
+
+
+def check_make_channel(peer: Address) -> None:
+    if peer.kind not in _MAY_MAKE_CHANNELS:
+        raise NotAllowed(f"{peer} may not make channels; operators and matrices may")
 
 
 def check_serve(peer: Address) -> None:

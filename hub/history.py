@@ -173,7 +173,34 @@ def _listed(name: str, columns: tuple[str, ...], rows: Any) -> Params:
     return {name: found, "is_cut": False}
 
 
+def _channels(store: Store, params: Params) -> Params:
+    """Add to each channel where its log begins."""
+    found = params["channels"]
+    for facts in found:
+        number = params["ids"][facts["channel"]]
+        rows = store.rows("SELECT seq FROM entry WHERE channel = ? ORDER BY seq LIMIT 1", number)
+        facts["first_seq"] = next((seq for (seq,) in rows), 0)
+    return {"channels": found}
+
+
+def _entries(store: Store, params: Params) -> Params:
+    """Read a part of a channel's log, in order."""
+    order = "DESC" if params["is_newest"] else "ASC"
+    sql = f"""
+        SELECT e.seq, s.text, m.sent_ms, coalesce(e.name, ''), length(m.body), substr(m.body, 1, ?)
+        FROM entry e JOIN message m ON m.seq = e.seq JOIN origin o ON o.id = m.origin JOIN address s ON s.id = o.peer
+        WHERE e.channel = ? AND e.seq > ? ORDER BY e.seq {order} LIMIT ?
+    """
+    rows = store.rows(sql, params["cut_bytes"], params["channel"], params["after"], params["count"])
+    found = _listed("entries", ("seq", "from", "sent_ms", "entry", "bytes", "body"), rows)
+    if params["is_newest"]:
+        found["entries"].reverse()
+    return {**found, "after": params["after"], "missed": params["missed"]}
+
+
 _QUERIES: Final[dict[str, Callable[[Store, Params], Params]]] = {
+    "channels": _channels,
+    "entries": _entries,
     "inbox": _inbox,
     "outcomes": _outcomes,
     "status": _status,

@@ -133,14 +133,49 @@ class Receipt(_Table):
         without_rowid = True
 
 
+class Channel(_Table):
+    """A named log. `mode` says what becomes of entries without a name; `trimmed_seq` is the newest one retention took.
+
+    `made_by` is null for those every hub has.
+    """
+
+    id = IntegerField(primary_key=True)
+    mode = TextField()
+    made_by = IntegerField(null=True)
+    made_ms = IntegerField()
+    trimmed_seq = IntegerField(constraints=[SQL("DEFAULT 0")])
+
+
 class Entry(_Table):
-    """The log of a channel."""
+    """The log of a channel as a reader from the start gets it: of each name the newest only.
+
+    An entry that is overwritten leaves here, and stays in `message` until retention removes it. The newest entry of a
+    name is what its channel holds, however old it is.
+    """
 
     channel = IntegerField()
     seq = IntegerField()
+    name = TextField(null=True)
 
     class Meta:
         primary_key = CompositeKey("channel", "seq")
+        without_rowid = True
+
+
+Entry.add_index(Entry.channel, Entry.name, where=Entry.name.is_null(False), name="entry_named")
+
+
+class Cursor(_Table):
+    """How far a peer has read a channel, under a name of its own."""
+
+    peer = IntegerField()
+    channel = IntegerField()
+    name = TextField()
+    seq = IntegerField()
+    updated_ms = IntegerField()
+
+    class Meta:
+        primary_key = CompositeKey("peer", "channel", "name")
         without_rowid = True
 
 
@@ -189,7 +224,9 @@ TABLES: Final[tuple[type[Model], ...]] = (
     Message,
     Delivery,
     Receipt,
+    Channel,
     Entry,
+    Cursor,
     Task,
     Dead,
 )

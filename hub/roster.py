@@ -13,6 +13,7 @@ from .turn import Link
 
 if TYPE_CHECKING:
     from .board import Task
+    from .channel import Follower
 
 
 @dataclass(slots=True, eq=False)
@@ -46,8 +47,8 @@ class Session:
     """Messages it was sent and did not acknowledge, by seq."""
     tasks: dict[int, Task] = field(default_factory=dict)
     """Tasks it holds, by seq."""
-    subscriptions: dict[int, int] = field(default_factory=dict)
-    """Channel id → seq of the newest entry it was sent, negative while it is behind."""
+    subscriptions: dict[int, Follower] = field(default_factory=dict)
+    """Its places in the channels it follows, by channel id."""
     watched: set[int] = field(default_factory=set)
     calls: tuple[int, int] = (0, 0)
     """(the turn's time, CALLs taken in that turn)."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .board import Task
+from .channel import Channel
 from .roster import Origin
 
 
@@ -31,6 +32,7 @@ class Snapshot:
         origins: those whose clients may still come back; `last_origin` is the highest id there ever was.
         unread: address id → (how many messages it has not read, how many of those were delivered).
         tasks: the unfinished ones.
+        cursors: (peer, channel, name) → seq.
     """
 
     last_seq: int = 0
@@ -42,5 +44,7 @@ class Snapshot:
     last_origin: int = 0
     unread: dict[int, tuple[int, int]] = field(default_factory=dict)
     tasks: list[Task] = field(default_factory=list)
+    channels: list[Channel] = field(default_factory=list)
+    cursors: dict[tuple[int, int, str], int] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     """Public key (Z85) → the address it proves."""

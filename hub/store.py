@@ -27,6 +27,7 @@ from orchestra.task import TaskState
 
 from . import models, receipts
 from .board import Task
+from .channel import Channel, Newest
 from .migrations import migrate
 from .roster import Origin, Peer
 from .snapshot import KnownPeer, Snapshot
@@ -50,7 +51,12 @@ _ORIGIN: Final = (
     "SET last_n=excluded.last_n, last_seq=excluded.last_seq, used_ms=excluded.used_ms"
 )
 _TASK: Final = f"INSERT OR REPLACE INTO task VALUES ({','.join('?' * 14)})"
-_ENTRY: Final = "INSERT INTO entry VALUES (?,?)"
+_CHANNEL: Final = "INSERT INTO channel VALUES (?,?,?,?,0)"
+_ENTRY: Final = "INSERT INTO entry VALUES (?,?,?)"
+_OVERWRITTEN: Final = "DELETE FROM entry WHERE channel=? AND seq=?"
+_CURSOR: Final = "INSERT INTO cursor VALUES (?,?,?,?,?)"
+_SEEN: Final = "UPDATE cursor SET seq=?, updated_ms=? WHERE peer=? AND channel=? AND name=?"
+_FORGOTTEN: Final = "DELETE FROM cursor WHERE peer=? AND channel=? AND name=?"
 _DEAD: Final = "INSERT OR IGNORE INTO dead VALUES (?,?,?,?)"
 _ADDRESS: Final = "INSERT INTO address VALUES (?,?)"
 _PEER: Final = "INSERT OR REPLACE INTO peer VALUES (?,?,?,?,?,?,?)"
@@ -67,6 +73,15 @@ _ENTRIES: Final = """
     FROM entry e JOIN message m ON m.seq = e.seq JOIN origin o ON o.id = m.origin
     JOIN address s ON s.id = o.peer JOIN address r ON r.id = m.recipient
     WHERE e.channel = ? AND e.seq > ? ORDER BY e.seq LIMIT ?
+"""
+_CHANNELS: Final = """
+    SELECT c.id, a.text, c.mode, c.made_by, c.made_ms, c.trimmed_seq, coalesce(e.last_seq, 0), coalesce(e.count, 0)
+    FROM channel c JOIN address a ON a.id = c.id LEFT JOIN
+    (SELECT channel, max(seq) AS last_seq, count(*) AS count FROM entry GROUP BY channel) e ON e.channel = c.id
+"""
+_NEWEST: Final = """
+    SELECT e.channel, e.name, e.seq, s.text FROM entry e JOIN message m ON m.seq = e.seq
+    JOIN origin o ON o.id = m.origin JOIN address s ON s.id = o.peer WHERE e.name IS NOT NULL
 """
 _ORIGINS: Final = """
     SELECT id, peer, epoch, last_n, first_seq, last_seq FROM origin
@@ -154,6 +169,8 @@ class Store:
                     )
                 },
                 tasks=[_task(row) for row in self._all(_OPEN_TASKS)],
+                channels=self._channels(),
+                cursors={row[:3]: row[3] for row in self._all("SELECT * FROM cursor")},
                 keys=dict(self._all("SELECT k.public, a.text FROM key k JOIN address a ON a.id = k.peer")),
             )
 
@@ -166,6 +183,13 @@ class Store:
             origins[number].last_n, origins[number].last_seq = last_n, last_seq
             unsaved.append(origins[number])
         return list(origins.values()), unsaved
+
+    def _channels(self) -> list[Channel]:
+        """Return the channels, with the newest entry of each name."""
+        channels = {row[0]: Channel(*row) for row in self._all(_CHANNELS)}
+        for number, name, seq, sender in self._all(_NEWEST):
+            channels[number].newest[name] = Newest(seq, sender)
+        return list(channels.values())
 
     def commit(self, writes: Writes, *, now_ms: int) -> None:
         """Write one turn: all of it or nothing."""
@@ -202,8 +226,18 @@ class Store:
                     many(_RECEIPT, writes.receipts)
                 if writes.settled:
                     many(_SETTLED, writes.settled)
+                if writes.channels:
+                    many(_CHANNEL, writes.channels)
                 if writes.entries:
                     many(_ENTRY, writes.entries)
+                if writes.overwritten:
+                    many(_OVERWRITTEN, writes.overwritten)
+                if writes.forgotten:
+                    many(_FORGOTTEN, writes.forgotten)
+                if writes.cursors:
+                    many(_CURSOR, [(*key, *place) for key, place in writes.cursors.items()])
+                if writes.seen:
+                    many(_SEEN, [(*place, *key) for key, place in writes.seen.items()])
                 if writes.tasks:
                     many(_TASK, writes.tasks.values())
                 if writes.dead:

@@ -66,18 +66,28 @@ class Writes:
     """[recipient, stage, first seq, last seq, ms, session]: a run of consecutive seqs that came to a stage at once."""
     dead: list[tuple[int, int, str, int]] = field(default_factory=list)
     """(seq, recipient, reason, ms)."""
-    entries: list[tuple[int, int]] = field(default_factory=list)
-    """(channel, seq): the log of a channel."""
+    entries: list[tuple[int, int, str | None]] = field(default_factory=list)
+    """(channel, seq, name): the log of a channel."""
+    overwritten: list[tuple[int, int]] = field(default_factory=list)
+    """(channel, seq): not in the log of the channel any more, because a newer entry has its name."""
+    channels: list[tuple[int, str, int | None, int]] = field(default_factory=list)
+    """(id, mode, who made it, ms)."""
+    cursors: dict[tuple[int, int, str], tuple[int, int]] = field(default_factory=dict)
+    """(peer, channel, name) → (seq, ms): new ones."""
+    seen: dict[tuple[int, int, str], tuple[int, int]] = field(default_factory=dict)
+    """(peer, channel, name) → (seq, ms): a cursor moved."""
+    forgotten: list[tuple[int, int, str]] = field(default_factory=list)
+    """(peer, channel, name): cursors that were dropped."""
     tasks: dict[int, TaskRow] = field(default_factory=dict)
     """By seq. Written over what is there."""
 
     @property
     def held(self) -> int:
-        """How many acknowledgements wait for the next commit."""
-        return len(self.settled) + len(self.delivered)
+        """How many acknowledgements, and places of cursors, wait for the next commit."""
+        return len(self.settled) + len(self.delivered) + len(self.seen)
 
     def is_urgent(self) -> bool:
-        """Whether somebody waits for this commit: all but acknowledgements, which may ride with the next."""
+        """Whether somebody waits for this commit: all but what is `held`, which may ride with the next."""
         return bool(
             self.messages
             or self.tasks
@@ -87,6 +97,9 @@ class Writes:
             or self.addresses
             or self.attempts
             or self.dead
+            or self.channels
+            or self.cursors
+            or self.forgotten
         )
 
 

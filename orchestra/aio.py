@@ -13,7 +13,7 @@ import random
 import socket
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -56,11 +56,14 @@ from .limits import (
     LEASE_S,
     LIST_ROWS_MAX,
     PROGRESS_BYTES_MAX,
+    SEEN_S,
 )
 from .stage import ACKED, DELIVERED
 from .state import HubCard, StateFolder, default_folder, this_operator
 from .task import Priority, TaskState
 from .version import VERSION
+
+CONTEXT = "channel/context"
 
 _decode = wire.Decoder(wire.FROM_HUB).decode
 
@@ -90,6 +93,21 @@ class TaskResult:
     @property
     def is_ok(self) -> bool:
         return self.state is TaskState.COMPLETED
+
+
+@dataclass(frozen=True, slots=True)
+class ContextValue:
+    """What `channel/context` holds under a name. `version` is the seq of the entry that set it."""
+
+    name: str
+    value: bytes
+    version: int
+    sender: str
+    set_ms: int
+
+    @property
+    def text(self) -> str:
+        return self.value.decode("utf-8", "replace")
 
 
 class SubmittedTask:
@@ -173,6 +191,70 @@ class _PresenceStream:
         self.arrived.set()
 
 
+class Subscription:
+    """The entries of one channel as they come: `async for entry in client.subscribe("channel/status")`.
+
+    It begins with the first entry that is asked for, or with `async with client.subscribe(…) as entries`, which also
+    ends it in time. With a `cursor`, asking for the next entry says that the one before was dealt with; the hub is told
+    at most once a second and at the end, so after a crash some come again: at least once.
+
+    Attributes:
+        after: the seq after which entries come, once it has begun.
+        missed: retention removed entries after `after` and up to this seq; 0 says that none were.
+    """
+
+    def __init__(self, client: Client, channel: str, after: int | None, cursor: str | None) -> None:
+        self._client = client
+        self._place = _Place(channel, after, cursor)
+        self._entries = client._entries(self._place)
+
+    @property
+    def after(self) -> int:
+        return self._place.after or 0
+
+    @property
+    def missed(self) -> int:
+        return self._place.missed
+
+    def __aiter__(self) -> AsyncIterator[Message]:
+        return self
+
+    async def __anext__(self) -> Message:
+        return await anext(self._entries)
+
+    async def __aenter__(self) -> Self:
+        await self._client._begin(self._place)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    def confirm(self) -> None:
+        """Say now that all that was given so far was dealt with, also the entry that was given last."""
+        self._client._took(self._place)
+        self._client._tell_seen(self._place)
+
+    async def aclose(self) -> None:
+        """Stop following. What was given last counts as not dealt with, unless it was confirmed."""
+        await self._entries.aclose()
+        self._client._leave(self._place)
+
+
+class _Place(_Stream):
+    """Where one reader of a channel is: `given` to it, `seen` (dealt with) by it, and `told` to the hub."""
+
+    def __init__(self, channel: str, after: int | None, cursor: str | None) -> None:
+        super().__init__()
+        self.channel = channel
+        self.after = after
+        self.cursor = cursor
+        self.missed = 0
+        self.has_begun = False
+        self.given = self.seen = self.told = 0
+        self.untold = 0
+        self.timer: asyncio.TimerHandle | None = None
+
+
 RequestHandler = Callable[[Requested], Coroutine[Any, Any, bytes]]
 
 
@@ -212,7 +294,7 @@ class Client:
         self._tasks: dict[int, SubmittedTask] = {}
         self._submitting: dict[int, asyncio.Future[SubmittedTask]] = {}
         self._inbox = _Stream()
-        self._channels: dict[str, _Stream] = {}
+        self._channels: dict[str, _Place] = {}
         self._presence: _PresenceStream | None = None
         self._assignments: asyncio.Queue[Assigned] = asyncio.Queue()
         self.on_assigned: Callable[[Assigned], object] = self._assignments.put_nowait
@@ -269,6 +351,8 @@ class Client:
         """Say goodbye and let go of everything. Sends without an answer fail with ConnectionLost."""
         if self._context.closed:
             return
+        for place in self._channels.values():
+            self._tell_seen(place)
         self._talk.bye()
         self._flush()
         if self._keeper is not None:
@@ -372,6 +456,8 @@ class Client:
             dealer.close(linger_ms=0 if not was_open or dealer.down.done() else 1000)
             for happening in self._talk.lost():
                 self._happened(happening)
+            for place in self._channels.values():
+                self._throw_away(place)
 
     async def _stay(self, dealer: Dealer) -> OrchestraError:
         """Keep a connection alive; return why it ended."""
@@ -578,23 +664,120 @@ class Client:
         self._talk.allow(len(messages))
         self._flush_soon()
 
-    async def subscribe(self, channel: str, *, after: int | None = None) -> AsyncIterator[Message]:
-        """Give the entries of `channel` after seq `after`; None is from now on, 0 from the start."""
-        if channel in self._channels:
-            raise PeerError(f"{channel} is subscribed to already")
-        stream = self._channels[channel] = _Stream()
-        self._talk.credit = max(self._talk.credit, CREDIT_DEFAULT)
-        self._talk.allow(CREDIT_DEFAULT)
+    def subscribe(self, channel: str, *, after: int | None = None, cursor: str | None = None) -> Subscription:
+        """Follow `channel`: give its entries after seq `after`; 0 is from the start.
+
+        None is from now on; in a channel that overwrites, from what it holds. A `cursor` is a name under which the hub
+        keeps how far this peer has read: the next subscription with it goes on there, and `after` only says where a new
+        one begins. Of a name that was overwritten, who comes late gets the newest entry only.
+
+        Raises (when it begins):
+            UnknownRecipient: if there is no such channel.
+            HubFull: if there are too many subscriptions or cursors.
+        """
+        return Subscription(self, channel, after, cursor)
+
+    async def _entries(self, place: _Place) -> AsyncGenerator[Message, None]:
+        await self._begin(place)
         try:
-            await self._call(self._talk.subscribe(channel, after))
-            async for message in self._read(stream):
-                yield message
-                self._talk.allow(1)
-                self._flush_soon()
+            async for entry in self._read(place):
+                place.given = entry.seq
+                yield entry
+                self._took(place)
         finally:
-            del self._channels[channel]
-            self._talk.unsubscribe(channel)
+            self._leave(place)
+
+    async def _begin(self, place: _Place) -> None:
+        if place.has_begun:
+            return
+        if place.channel in self._channels:
+            raise PeerError(f"{place.channel} is subscribed to already")
+        place.has_begun = True
+        self._channels[place.channel] = place
+        try:
+            begun = await self._call(self._talk.subscribe(place.channel, place.after, cursor=place.cursor))
+        except BaseException:
+            self._leave(place)
+            raise
+        place.after, place.missed = begun["after"], begun["missed"]
+
+    def _took(self, place: _Place) -> None:
+        """The reader has dealt with what it was given: the hub is told soon."""
+        if place.given <= place.seen:
+            return
+        place.seen = place.given
+        place.untold += 1
+        if place.untold >= CREDIT_DEFAULT // 2:
+            self._tell_seen(place)
+        elif place.timer is None:
+            place.timer = self.loop.call_later(SEEN_S, self._tell_seen, place)
+
+    def _tell_seen(self, place: _Place) -> None:
+        if place.timer is not None:
+            place.timer.cancel()
+            place.timer = None
+        if place.seen <= place.told or self._ended is not None:
+            return
+        place.told, place.untold = place.seen, 0
+        ref = self._talk.seen(place.channel, place.seen, cursor=place.cursor)
+        told: asyncio.Future[Any] = self.loop.create_future()
+        self._calls[ref] = told
+        told.add_done_callback(lambda answered: self._was_told(place, ref, answered))
+        self._flush_soon()
+
+    def _was_told(self, place: _Place, ref: int, answered: asyncio.Future[Any]) -> None:
+        self._calls.pop(ref, None)
+        error = answered.exception()
+        if isinstance(error, PeerError) and error.is_temporary and self._channels.get(place.channel) is place:
+            place.told = 0
+            place.timer = place.timer or self.loop.call_later(SEEN_S, self._tell_seen, place)
+
+    def _throw_away(self, place: _Place) -> None:
+        """The connection is lost: what nobody took comes again, and is not kept beside what comes then."""
+        if place.messages:
+            self._talk.rewind(place.channel, place.messages[0].seq - 1)
+            place.messages.clear()
+
+    def _leave(self, place: _Place) -> None:
+        if self._channels.get(place.channel) is place:
+            self._tell_seen(place)
+            del self._channels[place.channel]
+            self._talk.unsubscribe(place.channel)
             self._flush_soon()
+
+    async def publish(
+        self, channel: str, body: str | bytes, *, entry: str | None = None, if_version: int | None = None
+    ) -> int:
+        """Publish to a channel; return the entry's seq once the hub has it on disk.
+
+        An `entry` has a name, and overwrites the earlier one of that name. With `if_version` only if that was the seq
+        `if_version`; 0 says that there must be none.
+
+        Raises:
+            Conflict: if the newest entry of that name is another; the sentence says which, and who wrote it.
+            UnknownRecipient: if there is no such channel.
+        """
+        options = {"entry": entry, "if_version": if_version}
+        chosen = {name: value for name, value in options.items() if value is not None}
+        n = await self._next_send(channel, _bytes(body), wire.MESSAGE, chosen or None)
+        return await self._sends[n]
+
+    async def context_get(self, name: str) -> ContextValue:
+        """Return what `channel/context` holds under a name.
+
+        Raises:
+            NotFound: if it holds nothing under it.
+        """
+        [found] = (await self.call("channel.read", channel=CONTEXT, entry=name))["entries"]
+        return ContextValue(name, found["body"], found["seq"], found["from"], found["sent_ms"])
+
+    async def context_set(self, name: str, value: str | bytes, *, if_version: int | None = None) -> int:
+        """Set what `channel/context` holds under a name; return its new version.
+
+        Raises:
+            Conflict: if `if_version` is given and is not the newest version (0: there must be none).
+        """
+        return await self.publish(CONTEXT, value, entry=name, if_version=if_version)
 
     async def inbox(self, *, count: int = 100, after: int = 0) -> list[Message]:
         """Return the unread messages to this peer without consuming them."""

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from . import aio
-from .aio import TaskResult
+from .aio import ContextValue, TaskResult
 from .conversation import Changed, Message, Presence, Progressed
 from .job import TIMEOUT_S_DEFAULT
 from .keys import KeyPair
@@ -100,6 +100,42 @@ class SubmittedTask:
         self._loop.run(self._task.cancel())
 
 
+class Subscription:
+    """The entries of one channel as they come; see `orchestra.aio.Subscription`."""
+
+    def __init__(self, loop: _Loop, subscription: aio.Subscription) -> None:
+        self._loop = loop
+        self._subscription = subscription
+
+    @property
+    def after(self) -> int:
+        """The seq after which entries come, once it has begun."""
+        return self._subscription.after
+
+    @property
+    def missed(self) -> int:
+        """Retention removed entries after `after` and up to this seq; 0 says that none were."""
+        return self._subscription.missed
+
+    def __iter__(self) -> Iterator[Message]:
+        return iter(_Reading(self._loop, self._subscription))
+
+    def __enter__(self) -> Self:
+        self._loop.run(self._subscription.__aenter__())
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._loop.run(self._subscription.aclose())
+
+    def confirm(self) -> None:
+        """Say now that all that was given so far was dealt with, also the entry that was given last."""
+        self._loop.run(_confirm(self._subscription))
+
+
+async def _confirm(subscription: aio.Subscription) -> None:
+    subscription.confirm()
+
+
 class Client:
     """A connection to the hub that mends itself. Make it with `orchestra.connect`."""
 
@@ -169,9 +205,23 @@ class Client:
         """
         return iter(_Reading(self._loop, self._client.messages(credit=credit, peek=peek)))
 
-    def subscribe(self, channel: str, *, after: int | None = None) -> Iterator[Message]:
-        """Give the entries of `channel` after seq `after`; None is from now on, 0 from the start."""
-        return iter(_Reading(self._loop, self._client.subscribe(channel, after=after)))
+    def subscribe(self, channel: str, *, after: int | None = None, cursor: str | None = None) -> Subscription:
+        """Follow `channel`: `for entry in client.subscribe(…)`; see `orchestra.aio.Client.subscribe`."""
+        return Subscription(self._loop, self._client.subscribe(channel, after=after, cursor=cursor))
+
+    def publish(
+        self, channel: str, body: str | bytes, *, entry: str | None = None, if_version: int | None = None
+    ) -> int:
+        """Publish to a channel; return the entry's seq. An `entry` has a name, and overwrites the earlier one."""
+        return self._loop.run(self._client.publish(channel, body, entry=entry, if_version=if_version))
+
+    def context_get(self, name: str) -> ContextValue:
+        """Return what `channel/context` holds under a name, with its version; NotFound if nothing."""
+        return self._loop.run(self._client.context_get(name))
+
+    def context_set(self, name: str, value: str | bytes, *, if_version: int | None = None) -> int:
+        """Set what `channel/context` holds under a name; return its new version."""
+        return self._loop.run(self._client.context_set(name, value, if_version=if_version))
 
     def watch_presence(self) -> Iterator[Presence]:
         """Tell where every peer stands now, then each that comes, goes, or says that it is away or back."""

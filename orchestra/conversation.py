@@ -86,6 +86,11 @@ class Message(NamedTuple):
         """The body as text; what is not UTF-8 shows as replacement characters."""
         return self.body.decode("utf-8", "replace")
 
+    @property
+    def entry(self) -> str:
+        """The name of an entry of a channel that overwrites the earlier one of its name; "" where it has none."""
+        return str(self.options.get("entry", ""))
+
 
 class Assigned(NamedTuple):
     """A task to work on."""
@@ -361,10 +366,20 @@ class Conversation:
         """The hub was asked with the SEND to tell of this task."""
         self._watched.add(seq)
 
-    def subscribe(self, channel: str, after: int | None) -> int:
-        """Follow a channel; after a reconnect it goes on where it was."""
-        self._subscriptions[channel] = after
-        return self.call("subscribe", {"channel": channel} | ({} if after is None else {"after": after}))
+    def subscribe(self, channel: str, after: int | None, *, cursor: str | None = None) -> int:
+        """Follow a channel; after a reconnect it goes on after what was handed on last."""
+        self._subscriptions[channel] = None if cursor else after
+        chosen = {"after": after, "cursor": cursor}
+        return self.call("subscribe", {"channel": channel, **{k: v for k, v in chosen.items() if v is not None}})
+
+    def rewind(self, channel: str, after: int) -> None:
+        """What was handed on after `after` was thrown away: after a reconnect it comes again."""
+        if channel in self._subscriptions:
+            self._subscriptions[channel] = after
+
+    def seen(self, channel: str, seq: int, *, cursor: str | None) -> int:
+        """Say that the entries up to `seq` were dealt with: more may come, and the cursor moves."""
+        return self.call("channel.seen", {"channel": channel, "seq": seq, **({"cursor": cursor} if cursor else {})})
 
     def unsubscribe(self, channel: str) -> None:
         if self._subscriptions.pop(channel, 0) != 0 and self.is_open:
@@ -484,8 +499,6 @@ class Conversation:
                 if after is None or seq > after:
                     self._subscriptions[to] = seq
                     found.append(Message(seq, sender, to, time_ms, body, attempt, 0, options or {}))
-                    return
-            self.allow(1)
             return
         if self._seen.add(seq):
             self._leases[seq] = lease

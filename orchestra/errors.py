@@ -18,6 +18,7 @@ OrchestraError                     has a `code` for machines and one sentence fo
 │   ├── NotStored                  a send that is repeated, but was refused the first time
 │   ├── StaleLease                 the delivery or task is no longer held by who speaks of it
 │   ├── NotCancelable              the task is already over
+│   ├── Conflict                   somebody else wrote it meanwhile, or made it otherwise
 │   ├── MailboxFull                try again later
 │   ├── HubFull                    try again later
 │   ├── Offline                    a live request to a peer that is not connected
@@ -114,6 +115,10 @@ class StaleLease(PeerError):
 
 class NotCancelable(PeerError):
     code = "not_cancelable"
+
+
+class Conflict(PeerError):
+    code = "conflict"
 
 
 class MailboxFull(PeerError):

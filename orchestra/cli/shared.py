@@ -14,6 +14,7 @@ import click
 from orchestra.errors import (
     BadAddress,
     BadOption,
+    Conflict,
     HubUnreachable,
     KeyFault,
     KeyRefused,
@@ -49,7 +50,7 @@ INTERRUPTED: Final = 130
 _EXIT_CODES: Final[tuple[tuple[tuple[type[OrchestraError], ...], int], ...]] = (
     ((KeyRefused, NotAllowed, WrongName, KeyFault), NOT_ALLOWED),
     ((HubUnreachable,), UNREACHABLE),
-    ((Replaced, NotCancelable, PortInUse, StateFault), CONFLICT),
+    ((Replaced, NotCancelable, Conflict, PortInUse, StateFault), CONFLICT),
     ((BadAddress, BadOption, TooLarge), USAGE),
 )
 

@@ -1,0 +1,149 @@
+"""Following channels with the library, over real sockets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestra import aio
+from orchestra.aio import Client, Subscription
+from orchestra.errors import Conflict, NotFound, PeerError, UnknownRecipient
+from orchestra.limits import CREDIT_DEFAULT
+
+from .livehub import live_hub, run, soon, until
+
+STATUS = "channel/status"
+
+
+async def _take(entries: Subscription, count: int) -> list[int]:
+    return [(await soon(anext(entries))).seq for _ in range(count)]
+
+
+def test_named_entries_and_versions(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("matrix/m") as one, hub.connect("matrix/n") as two:
+            first = await one.context_set("plan", "1", if_version=0)
+            second = await two.context_set("plan", "2", if_version=first)
+            with pytest.raises(Conflict, match=f"version {second}, written by matrix/n"):
+                await one.context_set("plan", "3", if_version=first)
+            found = await one.context_get("plan")
+            assert (found.text, found.version, found.sender) == ("2", second, "matrix/n")
+            with pytest.raises(NotFound):
+                await one.context_get("nothing")
+            with pytest.raises(UnknownRecipient, match="orchestra channel create"):
+                await one.publish("channel/none", "x")
+            async with two.subscribe("channel/context") as entries:
+                entry = await soon(anext(entries))
+                assert (entry.entry, entry.text) == ("plan", "2")
+
+    run(scenario())
+
+
+def test_a_long_log_is_followed_to_its_end_and_then_live(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("matrix/m") as reader, hub.connect("operator/o") as sender:
+            sent = await sender.send_all(STATUS, ["x"] * (3 * CREDIT_DEFAULT))
+            async with reader.subscribe(STATUS, after=0) as entries:
+                assert (entries.after, entries.missed) == (0, 0)
+                assert await _take(entries, len(sent)) == sent
+                seq = await sender.publish(STATUS, "live")
+                assert await _take(entries, 1) == [seq]
+            await until(lambda: not hub.decider.channels.all[STATUS].followers, "the end of the subscription")
+
+    run(scenario())
+
+
+def test_a_cursor_is_told_what_was_dealt_with_when_the_reader_ends(tmp_path: Path) -> None:
+    async def reading(client: Client, count: int, *, is_confirmed: bool = False) -> list[int]:
+        async with client, client.subscribe(STATUS, after=0, cursor="c") as entries:
+            taken = await _take(entries, count)
+            if is_confirmed:
+                entries.confirm()
+            return taken
+
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("operator/o") as sender:
+            key = hub.enrol("matrix/m")
+
+            async def reader() -> Client:
+                client: Client = await hub.connect("matrix/m", key=key)
+                return client
+
+            sent = await sender.send_all(STATUS, ["x"] * 6)
+            assert await reading(await reader(), 3) == sent[:3]
+            assert await reading(await reader(), 2, is_confirmed=True) == sent[2:4], "the last given comes again"
+            assert await reading(await reader(), 2) == sent[4:]
+
+    run(scenario())
+
+
+def test_a_client_that_is_closed_first_tells_its_cursors(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("operator/o") as sender:
+            client = await hub.connect("matrix/m")
+            entries = client.subscribe(STATUS, after=0, cursor="c")
+            sent = await sender.send_all(STATUS, ["x"] * 3)
+            assert await _take(entries, 3) == sent
+            await client.close()
+            await until(lambda: not hub.decider.state.roster.peers["matrix/m"].sessions)
+            assert [*hub.decider.channels.cursors._places.values()] == [{(_id(hub), "c"): sent[1]}]
+            await entries.aclose()
+
+    run(scenario())
+
+
+def _id(hub: object) -> int:
+    return int(hub.decider.channels.all[STATUS].id)  # type: ignore[attr-defined]
+
+
+def test_what_nobody_took_before_the_hub_went_away_comes_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub:
+            key, other = hub.enrol("matrix/m"), hub.enrol("operator/o")
+            sender = await hub.connect("operator/o", key=other, patience_s=None)
+            reader = await hub.connect("matrix/m", key=key, patience_s=None)
+            entries = reader.subscribe(STATUS, after=0)
+            sent = await sender.send_all(STATUS, ["x"] * 5)
+            assert await _take(entries, 2) == sent[:2]
+            await until(lambda: len(entries._place.messages) == 3)
+        async with live_hub(tmp_path) as hub:
+            sent.append(await sender.publish(STATUS, "after"))
+            assert await _take(entries, 4) == sent[2:]
+            await sender.close()
+            await reader.close()
+
+    run(scenario())
+
+
+def test_a_stuck_reader_of_a_channel_holds_up_neither_its_messages_nor_others(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with (
+            live_hub(tmp_path) as hub,
+            hub.connect("matrix/m") as stuck,
+            hub.connect("operator/o") as sender,
+            stuck.subscribe(STATUS) as entries,
+        ):
+            sent = await sender.send_all(STATUS, ["x"] * (2 * CREDIT_DEFAULT))
+            await sender.send("matrix/m", "a letter")
+            messages = stuck.messages()
+            assert (await soon(anext(messages))).text == "a letter"
+            assert len(entries._place.messages) == CREDIT_DEFAULT
+            assert await _take(entries, len(sent)) == sent
+            await messages.aclose()
+
+    run(scenario())
+
+
+def test_a_channel_is_followed_once_by_a_client(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("matrix/m") as reader:
+            async with reader.subscribe(STATUS):
+                with pytest.raises(PeerError, match="subscribed to already"):
+                    await anext(reader.subscribe(STATUS))
+            with pytest.raises(UnknownRecipient):
+                await anext(reader.subscribe("channel/none"))
+            async with reader.subscribe(STATUS) as again:
+                assert isinstance(again, aio.Subscription)
+
+    run(scenario())
