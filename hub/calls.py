@@ -211,6 +211,11 @@ def _task_cancel(asked: Asked) -> Params:
     return {"seq": task.seq, "state": task.state.value}
 
 
+def _task_retry(asked: Asked) -> Params:
+    task = asked.decider.tasks.retry(asked.session, asked.params["seq"], asked.turn)
+    return {"seq": task.seq, "state": task.state.value}
+
+
 def _subscribe(asked: Asked) -> Params:
     return asked.decider.channels.subscribe(
         asked.session,
@@ -333,6 +338,7 @@ METHODS: Final[dict[str, Method]] = {
     "subscribe": Method(_subscribe, required={"channel": str}, optional={"after": int, "credit": int, "cursor": str}),
     "task.cancel": Method(_task_cancel, required={"seq": int}),
     "task.get": Method(_task_get, required={"seq": int}),
+    "task.retry": Method(_task_retry, required={"seq": int}),
     "task.list": Method(_task_list, optional={"state": str, "before": int, "count": int}),
     "task.watch": Method(_task_watch, required={"seqs": list}),
     "unsubscribe": Method(_unsubscribe, required={"channel": str}),

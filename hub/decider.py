@@ -17,6 +17,7 @@ from orchestra.address import Kind, parse_address
 from orchestra.errors import BadAddress, BadOption, MailboxFull, Malformed, NoSession, PeerError, StaleLease
 from orchestra.limits import CREDIT_MAX, LEASE_S, LIST_ITEMS_MAX, MAILBOX_MESSAGES_MAX
 from orchestra.task import RANK, Priority
+from orchestra.terms import TERMS, Terms, read_terms
 from orchestra.wire import (
     ACK,
     BYE,
@@ -43,7 +44,7 @@ from orchestra.wire import (
 from . import calls, grants, hello
 from .board import Task
 from .channels import Channels, check_option
-from .hubstate import HubState, Numbers, unknown
+from .hubstate import Archive, EmptyArchive, HubState, Numbers, unknown
 from .mailbox import Letter, Mailbox
 from .post import Post
 from .presence import Presence
@@ -54,6 +55,7 @@ from .tasks import Tasks
 from .turn import Fetch, Link, Query, Turn
 
 _NORMAL: Final = RANK[Priority.NORMAL]
+_PLAIN: Final = (_NORMAL, False, None, None)
 _LEASE_MS: Final = int(LEASE_S * 1000)
 _SAVE_MS: Final = 1000  # a starting hub reads the log of this long again: some 60,000 rows at most
 
@@ -61,10 +63,19 @@ _SAVE_MS: Final = 1000  # a starting hub reads the log of this long again: some 
 class Decider:
     """The hub in memory."""
 
-    def __init__(self, snapshot: Snapshot, numbers: Numbers, *, facts: dict[str, Any], at_ms: int) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        numbers: Numbers,
+        *,
+        facts: dict[str, Any],
+        at_ms: int,
+        archive: Archive | None = None,
+    ) -> None:
         """Args:
         facts: what `status` tells of the process.
         at_ms: the steady clock, from which the leases of loaded tasks run.
+        archive: where tasks are looked up that are over.
         """
         self.facts = facts
         self.state = state = HubState(
@@ -74,6 +85,7 @@ class Decider:
             keys=dict(snapshot.keys),
             ids={text: number for number, text in snapshot.addresses.items()},
             texts=dict(snapshot.addresses),
+            archive=archive or EmptyArchive(),
         )
         for number, known in snapshot.peers.items():
             text = snapshot.addresses[number]
@@ -196,7 +208,7 @@ class Decider:
             span = {"origin": origin.id, "after": origin.first_seq, "last": origin.last_seq}
             turn.queries.append(Query(session.link, n, "sent_before", span))
             return
-        rank, is_watched, kept = (_NORMAL, False, None) if not options else _options(options, kind, to)
+        rank, is_watched, kept, terms = _PLAIN if not options else _options(options, kind, to)
         seq = state.last_seq + 1
         sender = session.peer.text
         if kind == MESSAGE:
@@ -211,7 +223,7 @@ class Decider:
                 recipient = self._send_to_many(session, letter, options, turn)
         elif kind == TASK:
             task = Task(seq, rank, sender, to, 0, turn.now_ms, kept, body, updated_ms=turn.now_ms)
-            self.tasks.submit(session, task, is_watched=is_watched)
+            self.tasks.submit(session, task, is_watched=is_watched, terms=terms)
             recipient = task.recipient
         else:
             raise Malformed(f"kind {kind} of a SEND is not known; 0 is a message, 1 a task")
@@ -241,10 +253,10 @@ class Decider:
         self.post.ack(session, record[1], record[2], turn)
 
     def _nak(self, session: Session, record: Record, turn: Turn) -> None:
-        _, lease, seq, _, _, delay_ms = record
+        _, lease, seq, _, text, delay_ms = record
         task, letter = session.tasks.get(seq), session.letters.get(seq)
         if task is not None and task.lease == lease:
-            self.tasks.give_back(session, task, turn)
+            self.tasks.give_back(session, task, turn, delay_ms=delay_ms, text=text)
         elif letter is not None and letter.lease == lease:
             self.post.nak(session, letter, delay_ms=delay_ms, turn=turn)
         else:
@@ -296,14 +308,18 @@ class Decider:
             turn.kicks.append(link)
 
 
-def _options(options: dict[str, Any], kind: int, to: str) -> tuple[int, bool, dict[str, Any] | None]:
-    """Check the options of a SEND; return its rank, whether its sender watches, and what is kept with the message."""
+def _options(options: dict[str, Any], kind: int, to: str) -> tuple[int, bool, dict[str, Any] | None, Terms | None]:
+    """Check the options of a SEND; return its rank, whether its sender watches, what is kept with the message, and the
+    terms of a task that names some."""
     rank, is_watched = _NORMAL, False
+    kept: dict[str, Any] = {}
+    has_terms = False
     for name, value in options.items():
         if name == "priority":
             if type(value) is not str or value not in RANK:
                 raise BadOption(f"priority must be one of {', '.join(RANK)}")
             rank = RANK[value]
+            kept[name] = value
         elif name == "watch" and kind == TASK:
             if type(value) is not bool:
                 raise BadOption("watch must be true or false")
@@ -312,10 +328,14 @@ def _options(options: dict[str, Any], kind: int, to: str) -> tuple[int, bool, di
             if not to.startswith("channel/"):
                 raise BadOption(f"option {name!r} is for channels, and {to[:80]} is none")
             check_option(name, value)
+            if name == "entry":
+                kept[name] = value
+        elif kind == TASK and name in TERMS:
+            kept[name] = value
+            has_terms = True
         else:
             raise BadOption(f"option {str(name)[:40]!r} is not known")
-    kept: dict[str, Any] = {name: options[name] for name in ("priority", "entry") if name in options}
-    return rank, is_watched, kept or None
+    return rank, is_watched, kept or None, read_terms(options) if has_terms else None
 
 
 _REF_AT: Final = {SEND: 1, RESULT: 1, CALL: 1, REQUEST: 1, RESPONSE: 1, PROGRESS: 1, NAK: 2}

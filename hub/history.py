@@ -61,8 +61,9 @@ def _result_before(store: Store, query: Query) -> int:
         StaleLease: if no such result was taken.
     """
     seq, lease, holder = (query.params[name] for name in ("seq", "lease", "holder"))
-    sql = "SELECT seq FROM task WHERE seq = ? AND lease = ? AND holder = ? AND result_n = ?"
-    for _ in store.rows(sql, seq, lease, holder, query.ref):
+    where = "lease = ? AND holder = ? AND result_n = ?"
+    sql = f"SELECT seq FROM task WHERE seq = ? AND {where} UNION SELECT task FROM attempt WHERE task = ? AND {where}"
+    for _ in store.rows(sql, *2 * (seq, lease, holder, query.ref)):
         return int(seq)
     raise StaleLease(f"task {seq} is not held under lease {lease}; its result is not taken")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from orchestra.address import Address, parse_address
 from orchestra.errors import BadAddress, HubFull, NotAllowed, PeerError, UnknownRecipient
@@ -14,18 +15,46 @@ from .mailbox import Mailbox
 from .roster import Origin, Peer, Roster, Session
 from .turn import Writes
 
+if TYPE_CHECKING:
+    from orchestra.task import TaskState
+
+    from .board import Task
+
 ADDRESSES_MAX: Final = 100_000  # peers, queues and channels that ever were; each costs a row and a few hundred bytes
 
 
 class Numbers:
     """Where session and lease numbers come from: never the same twice, in no life of the hub.
 
-    `boot` counts those lives; each may use 2^40 leases and 2^20 sessions.
+    `boot` counts those lives; each may use 2^40 leases and 2^20 sessions. `chance` gives numbers from 0 to 1, and is
+    the shell's: deciding itself knows no chance.
     """
 
-    def __init__(self, boot: int) -> None:
+    def __init__(self, boot: int, chance: Callable[[], float] = lambda: 0.5) -> None:
+        self.chance = chance
         self.sessions = itertools.count((boot << 20) + 1)
         self.leases = itertools.count((boot << 40) + 1)
+
+
+class Archive(Protocol):
+    """What the database knows of tasks, as of the last commit; the store is one. Reads only.
+
+    The one place where deciding looks into the database: what depends on a task that is over, or tries it again, must
+    be answered at once, and those tasks are not in memory.
+    """
+
+    def task(self, seq: int) -> tuple[Task, dict[str, Any], int | None] | None: ...
+    def task_ends(self, seqs: Iterable[int]) -> dict[int, tuple[TaskState, str]]: ...
+
+
+class EmptyArchive:
+    """Knows of nothing."""
+
+    def task(self, seq: int) -> None:
+        return None
+
+    def task_ends(self, seqs: Iterable[int]) -> dict[int, tuple[TaskState, str]]:
+        return {}
 
 
 @dataclass(slots=True)
@@ -34,6 +63,7 @@ class HubState:
     writes: rows owed to the database; the shell replaces it with a new one for each commit.
     counts: what happened since the start, by name: acked, refused, redelivered, …
     keys: public key (Z85) → the address it proves; the ZAP handler looks here.
+    archive: where tasks are looked up that are over.
     last_seq: the highest seq that was given out.
     unsaved: the origins whose last number is newer than the database's, by id.
     unseen: the peers that went and of whom the database does not say so yet, by id.
@@ -45,6 +75,7 @@ class HubState:
     keys: dict[str, str]
     ids: dict[str, int]
     texts: dict[int, str]
+    archive: Archive = field(default_factory=EmptyArchive)
     unsaved: dict[int, Origin] = field(default_factory=dict)
     unseen: dict[int, Peer] = field(default_factory=dict)
     writes: Writes = field(default_factory=Writes)

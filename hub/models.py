@@ -184,6 +184,7 @@ class Task(_Table):
 
     `lease` is the number under which its agent holds it. Of a finished task it is the one under which the result was
     taken, and `result_n` the number the agent gave that result; both are 0 and null where no result was taken.
+    `session` and `began_ms` belong to the newest attempt. `extras` is null for a plain task (see `board.Extras`).
     """
 
     seq = IntegerField(primary_key=True)
@@ -195,11 +196,49 @@ class Task(_Table):
     lease = IntegerField()
     holder = IntegerField(null=True)
     generation = IntegerField()
+    session = IntegerField()
+    began_ms = IntegerField()
     cancel_why = TextField(null=True)
     updated_ms = IntegerField()
+    extras = BlobField(null=True)
     result_n = IntegerField(null=True)
     report = BlobField(null=True)
     output = BlobField(null=True)
+
+
+class Attempt(_Table):
+    """An attempt at a task that did not end it with its result: it failed, was lost or given back, or somebody asked
+    for another try. The one whose result was taken is in the task's own row.
+
+    `late_ms`: when its agent reported a result all the same, which was refused; `late_outcome` is what it said.
+    """
+
+    task = IntegerField()
+    attempt = IntegerField()
+    holder = IntegerField(null=True)
+    generation = IntegerField()
+    session = IntegerField()
+    lease = IntegerField()
+    began_ms = IntegerField()
+    ended_ms = IntegerField()
+    outcome = TextField()
+    text = TextField()
+    result_n = IntegerField(null=True)
+    late_ms = IntegerField(null=True)
+    late_outcome = TextField(null=True)
+
+    class Meta:
+        primary_key = CompositeKey("task", "attempt")
+        without_rowid = True
+
+
+class Checkpoint(_Table):
+    """What an attempt at a task left for the next one. Gone when the task is completed."""
+
+    task = IntegerField(primary_key=True)
+    attempt = IntegerField()
+    at_ms = IntegerField()
+    data = BlobField()
 
 
 class Dead(_Table):
@@ -228,5 +267,7 @@ TABLES: Final[tuple[type[Model], ...]] = (
     Entry,
     Cursor,
     Task,
+    Attempt,
+    Checkpoint,
     Dead,
 )

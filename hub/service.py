@@ -12,6 +12,7 @@ import asyncio
 import gc
 import logging
 import os
+import random
 import resource
 import signal
 import time
@@ -68,7 +69,7 @@ class Hub:
                 "durability": settings.durability,
                 "started_ms": _wall_ms(),
             }
-            self._numbers = Numbers(self._store.count_boot())
+            self._numbers = Numbers(self._store.count_boot(), random.Random().random)
             self._decider = self._load()
             self._decider.state.add_peer(operator, operator_key.public, now_ms=_wall_ms())
             self._commit()
@@ -156,7 +157,7 @@ class Hub:
 
     def _load(self) -> Decider:
         snapshot = self._store.load(now_ms=_wall_ms())
-        return Decider(snapshot, self._numbers, facts=self._facts, at_ms=_steady_ms())
+        return Decider(snapshot, self._numbers, facts=self._facts, at_ms=_steady_ms(), archive=self._store)
 
     def _turn(self) -> Turn:
         return Turn(now_ms=_wall_ms(), at_ms=_steady_ms())

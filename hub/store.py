@@ -24,9 +24,10 @@ from peewee import DatabaseError, PeeweeException, SqliteDatabase
 from orchestra.errors import OrchestraError, StateFault, StorageFault
 from orchestra.limits import ORIGIN_KEPT_DAYS
 from orchestra.task import TaskState
+from orchestra.terms import read_terms
 
 from . import models, receipts
-from .board import Task
+from .board import Extras, Task
 from .channel import Channel, Newest
 from .migrations import migrate
 from .roster import Origin, Peer
@@ -50,7 +51,12 @@ _ORIGIN: Final = (
     "INSERT INTO origin VALUES (?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE "
     "SET last_n=excluded.last_n, last_seq=excluded.last_seq, used_ms=excluded.used_ms"
 )
-_TASK: Final = f"INSERT OR REPLACE INTO task VALUES ({','.join('?' * 14)})"
+_TASK: Final = f"INSERT OR REPLACE INTO task VALUES ({','.join('?' * 17)})"
+_TASK_ATTEMPT: Final = f"INSERT OR REPLACE INTO attempt VALUES ({','.join('?' * 13)})"
+_LATE: Final = "UPDATE attempt SET late_ms=?, late_outcome=? WHERE task=? AND lease=? AND holder=? AND late_ms IS NULL"
+_CHECKPOINT: Final = "INSERT OR REPLACE INTO checkpoint VALUES (?,?,?,?)"
+_NO_CHECKPOINT: Final = "DELETE FROM checkpoint WHERE task=?"
+_REVIVED: Final = "DELETE FROM dead WHERE seq=?"
 _CHANNEL: Final = "INSERT INTO channel VALUES (?,?,?,?,0)"
 _ENTRY: Final = "INSERT INTO entry VALUES (?,?,?)"
 _OVERWRITTEN: Final = "DELETE FROM entry WHERE channel=? AND seq=?"
@@ -90,12 +96,17 @@ _ORIGINS: Final = """
 _SENT_SINCE: Final = """
     SELECT origin, max(n), max(seq) FROM message WHERE seq > (SELECT saved_seq FROM hub) GROUP BY origin
 """
-_OPEN_TASKS: Final = """
-    SELECT t.seq, t.rank, s.text, r.text, t.recipient, m.sent_ms, m.options, m.body,
-           t.state, t.attempt, t.losses, t.lease, t.holder, t.generation, t.updated_ms, t.cancel_why
+_TASKS: Final = """
+    SELECT t.seq, t.rank, s.text, r.text, t.recipient, m.sent_ms, m.options, m.body, t.state, t.extras, c.data,
+           t.attempt, t.losses, t.lease, t.holder, t.generation, t.session, t.began_ms, t.updated_ms, t.cancel_why
     FROM task t JOIN message m ON m.seq = t.seq JOIN origin o ON o.id = m.origin
-    JOIN address s ON s.id = o.peer JOIN address r ON r.id = t.recipient
-    WHERE t.seq >= (SELECT open_seq FROM hub) AND t.state IN ('queued', 'working') ORDER BY t.seq
+    JOIN address s ON s.id = o.peer JOIN address r ON r.id = t.recipient LEFT JOIN checkpoint c ON c.task = t.seq
+"""
+_OPEN: Final = ", ".join(f"'{state}'" for state in TaskState if not state.is_over)
+_OPEN_TASKS: Final = f"{_TASKS} WHERE t.seq >= (SELECT open_seq FROM hub) AND t.state IN ({_OPEN}) ORDER BY t.seq"
+_TASK_ENDS: Final = """
+    SELECT t.seq, t.state, s.text FROM task t JOIN message m ON m.seq = t.seq
+    JOIN origin o ON o.id = m.origin JOIN address s ON s.id = o.peer WHERE t.seq
 """
 
 
@@ -240,6 +251,15 @@ class Store:
                     many(_SEEN, [(*place, *key) for key, place in writes.seen.items()])
                 if writes.tasks:
                     many(_TASK, writes.tasks.values())
+                if writes.task_attempts:
+                    many(_TASK_ATTEMPT, writes.task_attempts)
+                if writes.late_results:
+                    many(_LATE, writes.late_results)
+                if writes.checkpoints:
+                    many(_CHECKPOINT, [row for row in writes.checkpoints.values() if row is not None])
+                    many(_NO_CHECKPOINT, [(seq,) for seq, row in writes.checkpoints.items() if row is None])
+                if writes.revived:
+                    many(_REVIVED, [(seq,) for seq in writes.revived])
                 if writes.dead:
                     many(_DEAD, writes.dead)
                 connection.execute("COMMIT")
@@ -260,6 +280,21 @@ class Store:
             else:
                 rows = self._all(_ENTRIES, fetch.recipient, fetch.after[1], fetch.rows_max)
             return [(*row[:6], unpack(row[6]), row[7]) for row in rows]
+
+    def task(self, seq: int) -> tuple[Task, dict[str, Any], int | None] | None:
+        """Return a task as it was committed, with the report and the number of its result."""
+        with _told(self._path):
+            for row in self._all(f"{_TASKS} WHERE t.seq = ?", seq):
+                [(report, result_n)] = self._all("SELECT report, result_n FROM task WHERE seq = ?", seq)
+                return _task(row), unpack(report) or {}, result_n
+        return None
+
+    def task_ends(self, seqs: Iterable[int]) -> dict[int, tuple[TaskState, str]]:
+        """Return the state and the sender of each of these that is a task, as they were committed."""
+        wanted = list(seqs)
+        with _told(self._path):
+            rows = self._all(f"{_TASK_ENDS} IN ({','.join('?' * len(wanted))})", *wanted)
+        return {seq: (TaskState(state), sender) for seq, state, sender in rows}
 
     def sizes(self) -> dict[str, int]:
         """Return the bytes of the database file and of its WAL."""
@@ -295,7 +330,7 @@ def _known(row: tuple[Any, ...], now_ms: int) -> KnownPeer:
 
 
 def _task(row: Iterable[Any]) -> Task:
-    seq, rank, sender, to, recipient, sent_ms, options, body, state, *rest = row
+    seq, rank, sender, to, recipient, sent_ms, options, body, state, extras, checkpoint, *rest = row
     task = Task(seq, rank, sender, to, recipient, sent_ms, unpack(options), body, TaskState(state))
     (
         task.attempt,
@@ -303,9 +338,14 @@ def _task(row: Iterable[Any]) -> Task:
         task.lease,
         task.holder,
         task.generation,
+        task.session,
+        task.began_ms,
         task.updated_ms,
         task.cancel_why,
     ) = rest
+    if extras is not None or checkpoint is not None:
+        task.extras = Extras(terms=read_terms(task.options or {}), checkpoint=checkpoint)
+        task.extras.read(unpack(extras) or {})
     return task
 
 

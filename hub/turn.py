@@ -33,11 +33,32 @@ class TaskRow(NamedTuple):
     lease: int
     holder: int | None
     generation: int
+    session: int
+    began_ms: int
     cancel_why: str | None
     updated_ms: int
+    extras: bytes | None
     result_n: int | None
     report: bytes | None
     output: bytes | None
+
+
+class AttemptRow(NamedTuple):
+    """The columns of `attempt`: one that did not end the task with its result."""
+
+    task: int
+    attempt: int
+    holder: int | None
+    generation: int
+    session: int
+    lease: int
+    began_ms: int
+    ended_ms: int
+    outcome: str
+    text: str
+    result_n: int | None
+    late_ms: int | None
+    late_outcome: str | None
 
 
 @dataclass(slots=True)
@@ -80,6 +101,13 @@ class Writes:
     """(peer, channel, name): cursors that were dropped."""
     tasks: dict[int, TaskRow] = field(default_factory=dict)
     """By seq. Written over what is there."""
+    task_attempts: list[AttemptRow] = field(default_factory=list)
+    late_results: list[tuple[int, str, int, int, int]] = field(default_factory=list)
+    """(ms, outcome, seq, lease, holder): refused, because that attempt is over; the first of each is kept."""
+    checkpoints: dict[int, tuple[int, int, int, bytes] | None] = field(default_factory=dict)
+    """By seq: (seq, attempt, ms, data), or None to forget it."""
+    revived: list[int] = field(default_factory=list)
+    """Tasks that are not dead any more."""
 
     @property
     def held(self) -> int:
@@ -100,6 +128,8 @@ class Writes:
             or self.channels
             or self.cursors
             or self.forgotten
+            or self.checkpoints
+            or self.late_results
         )
 
 

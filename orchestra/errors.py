@@ -19,6 +19,8 @@ OrchestraError                     has a `code` for machines and one sentence fo
 │   ├── StaleLease                 the delivery or task is no longer held by who speaks of it
 │   ├── NotCancelable              the task is already over
 │   ├── Conflict                   somebody else wrote it meanwhile, or made it otherwise
+│   ├── NotRetryable               the task is not over, or completed
+│   ├── NotAsked                   the task waits for no answer
 │   ├── MailboxFull                try again later
 │   ├── HubFull                    try again later
 │   ├── Offline                    a live request to a peer that is not connected
@@ -119,6 +121,14 @@ class NotCancelable(PeerError):
 
 class Conflict(PeerError):
     code = "conflict"
+
+
+class NotRetryable(PeerError):
+    code = "not_retryable"
+
+
+class NotAsked(PeerError):
+    code = "not_asked"
 
 
 class MailboxFull(PeerError):

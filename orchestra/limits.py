@@ -53,14 +53,26 @@ MAILBOX_MESSAGES_MAX: Final = 100_000  # waiting for one recipient
 WINDOW_MESSAGES: Final = 512  # of those, kept in memory; the rest is read from the database when its turn comes
 DELIVERY_ATTEMPTS_MAX: Final = 10  # then the message is dead
 TASK_LOSSES_MAX: Final = 5  # agents that may die on one task before it is dead
+TASK_ATTEMPTS_MAX: Final = 100  # that a sender may ask for; each is a row
+TASK_RETURNS_MAX: Final = 100  # times that agents may give one task back before it is dead
+DEPENDENCIES_MAX: Final = 64  # tasks that one task may wait for
+RETRY_PAUSE_S: Final = 1.0  # after the first failed attempt, at most: the pause is chance, and doubles with each
+RETRY_PAUSE_S_MAX: Final = 60.0  # after any later one, where the sender does not say
+RETURN_PAUSE_S_MAX: Final = 60.0  # before a task that agents give back again and again is offered once more
+RETURN_DELAY_S_MAX: Final = 3600.0  # that an agent may ask for when it gives a task back
+BUDGET_CHARS_MAX: Final = 200  # a sum or a sentence for the agent
+CHECKPOINT_BYTES_MAX: Final = 64 * KIB  # where to go on; what is larger belongs into a file
+QUESTION_CHARS_MAX: Final = 4000  # of a task that asks for input, and of the answer
 TASKS_OPEN_MAX: Final = 100_000  # unfinished tasks, all kept in memory
-TASKS_OPEN_BYTES_MAX: Final = 256 * MIB  # their bodies
+TASKS_OPEN_BYTES_MAX: Final = 256 * MIB  # their bodies and checkpoints
 CHANNELS_MAX: Final = 256  # each is a few hundred bytes, and one look-up in a list of them
 ENTRY_NAME_CHARS_MAX: Final = 200  # the name of an entry or a cursor: a path or a title
 ENTRY_NAMES_PER_CHANNEL_MAX: Final = 10_000  # entries that can be overwritten; their newest seqs are in memory
 ENTRY_NAMES_MAX: Final = 100_000  # in all channels: 50 MB where every name is as long as it may be
 CURSORS_PER_PEER_MAX: Final = 256  # places in channels that the hub keeps for one peer
 CURSORS_MAX: Final = 100_000  # of all peers, all in memory
+assert TASKS_OPEN_BYTES_MAX > BODY_BYTES_MAX + CHECKPOINT_BYTES_MAX
+assert QUESTION_CHARS_MAX < TEXT_CHARS_MAX
 LIST_ROWS_MAX: Final = 1000  # rows one CALL returns
 PRESENCE_WATCHERS_MAX: Final = 1024  # sessions that are told of everybody who comes or goes
 ORIGIN_KEPT_DAYS: Final = 7  # how long a client that went away may come back and repeat its sends

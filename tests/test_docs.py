@@ -178,12 +178,27 @@ def render_task_table() -> str:
     rows = ["| state | may become |", "| --- | --- |"]
     for state in TaskState:
         following = ", ".join(f"`{each}`" for each in sorted(NEXT[state]))
-        rows.append(f"| `{state}` | {following or 'nothing: it is over'} |")
+        if state.is_over:
+            following = f"it is over; retried: {following}" if following else "nothing: it is over"
+        rows.append(f"| `{state}` | {following} |")
     return "\n".join(rows)
 
 
 def test_the_life_of_a_task_is_drawn_from_the_table_in_the_code() -> None:
     expected = f"<!-- task table -->\n{render_task_table()}\n<!-- /task table -->"
+    assert expected in _read("docs/protocol.md"), f"paste this into docs/protocol.md:\n\n{expected}\n"
+
+
+def render_task_drawing() -> str:
+    edges = [f"    {state} --> {each}" for state in TaskState for each in TaskState if each in NEXT[state]]
+    begins = [f"    [*] --> {state}" for state in (TaskState.BLOCKED, TaskState.SCHEDULED, TaskState.QUEUED)]
+    ends = [f"    {state} --> [*]" for state in TaskState if state.is_over]
+    lines = [*begins, *edges, *ends]
+    return "\n".join(["```mermaid", "stateDiagram-v2", *(line.replace("input-r", "input_r") for line in lines), "```"])
+
+
+def test_the_drawing_of_a_tasks_life_is_made_from_the_same_table() -> None:
+    expected = f"<!-- task drawing -->\n{render_task_drawing()}\n<!-- /task drawing -->"
     assert expected in _read("docs/protocol.md"), f"paste this into docs/protocol.md:\n\n{expected}\n"
 
 

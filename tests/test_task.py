@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestra.task import NEXT, OUTCOMES, RANK, Priority, TaskState
+from orchestra.task import HELD, NEXT, OUTCOMES, OVER, RANK, RETRYABLE, Priority, TaskState
 
 
 def test_every_state_is_in_the_table() -> None:
@@ -26,7 +26,10 @@ def test_every_state_is_reached_from_queued_and_leads_to_an_end(state: TaskState
     assert any(each.is_over for each in reached(state))
 
 
-def test_what_is_over_stays_over() -> None:
+def test_what_is_over_stays_over_unless_it_is_retried() -> None:
+    for state in OVER:
+        assert bool(NEXT[state]) == (state in RETRYABLE)
+        assert not any(each.is_over or each.is_held for each in NEXT[state])
     assert {state for state in TaskState if state.is_over} == {
         TaskState.COMPLETED,
         TaskState.FAILED,
@@ -36,7 +39,7 @@ def test_what_is_over_stays_over() -> None:
 
 
 def test_an_agent_reports_only_ends_that_a_working_task_can_have() -> None:
-    assert NEXT[TaskState.WORKING] >= OUTCOMES
+    assert all(NEXT[state] >= OUTCOMES for state in HELD)
     assert all(outcome.is_over for outcome in OUTCOMES)
     assert TaskState.DEAD not in OUTCOMES
 

@@ -19,7 +19,9 @@ from orchestra.errors import (
     KeyFault,
     KeyRefused,
     NotAllowed,
+    NotAsked,
     NotCancelable,
+    NotRetryable,
     OrchestraError,
     PortInUse,
     Replaced,
@@ -50,7 +52,7 @@ INTERRUPTED: Final = 130
 _EXIT_CODES: Final[tuple[tuple[tuple[type[OrchestraError], ...], int], ...]] = (
     ((KeyRefused, NotAllowed, WrongName, KeyFault), NOT_ALLOWED),
     ((HubUnreachable,), UNREACHABLE),
-    ((Replaced, NotCancelable, Conflict, PortInUse, StateFault), CONFLICT),
+    ((Replaced, NotCancelable, NotRetryable, NotAsked, Conflict, PortInUse, StateFault), CONFLICT),
     ((BadAddress, BadOption, TooLarge), USAGE),
 )
 

@@ -7,6 +7,7 @@ encoding both ways, so a record that a client could not read fails the test that
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -157,20 +158,25 @@ class FakeHub:
     def __init__(self, folder: Path, clock: FakeClock | None = None) -> None:
         self.clock = clock or FakeClock()
         self.folder = folder
+        self.chance = random.Random(7)
         self.kicked: list[Link] = []
         self._peers: dict[Link, FakePeer] = {}
         self._open()
 
     def _open(self) -> None:
         self.store = Store(self.folder / "hub.db", durability="fast")
-        self.numbers = Numbers(self.store.count_boot())
+        self.numbers = Numbers(self.store.count_boot(), self.chance.random)
         self.reload()
         self._end_turn(self.turn())
 
     def reload(self) -> None:
         """Forget what is in memory and read the database."""
         self.decider = Decider(
-            self.store.load(now_ms=self.clock.now_ms), self.numbers, facts={"version": "test"}, at_ms=self.clock.at_ms
+            self.store.load(now_ms=self.clock.now_ms),
+            self.numbers,
+            facts={"version": "test"},
+            at_ms=self.clock.at_ms,
+            archive=self.store,
         )
         self._peers.clear()
 
