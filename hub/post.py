@@ -96,7 +96,9 @@ class Post:
 
     def refill(self, peer: Peer, rows: list[tuple[Any, ...]], *, is_all: bool, turn: Turn) -> None:
         """Take in rows of the database: (seq, rank, attempt, sender, to, ms, options, body) each."""
-        peer.mailbox.refill((Letter(*row) for row in rows), is_all=is_all)
+        # What was settled since the last commit is in the database still: it must not come back.
+        settled = {seq for recipient, _, seq in self._state.writes.settled if recipient == peer.id}
+        peer.mailbox.refill((Letter(*row) for row in rows if row[0] not in settled), is_all=is_all)
         self.push(peer, turn)
 
     def ack(self, session: Session, stage: int, pairs: list[Any], turn: Turn) -> None:

@@ -127,6 +127,21 @@ def test_two_readings_of_one_message_in_one_turn_count_it_once(hub: FakeHub) -> 
     assert (mailbox.count, hub.owed("matrix/m")) == (1, sent[1:])
 
 
+def test_what_was_just_read_does_not_come_back_with_the_next_rows_of_the_mailbox(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestra.hub.mailbox.WINDOW_MESSAGES", 1)
+    hub.enrol("matrix/m")
+    sender = hub.join("operator/o")
+    sent = [sender.send("matrix/m") for _ in range(4)]
+    reader = hub.join("matrix/m", credit=1)
+    told = reader.say([wire.CALL, 1, "inbox.read", {"seqs": sent}], [wire.CREDIT, 3, None])
+    assert seqs(told) == sent[:1], "it was under way before"
+    assert reader.take() == []
+    assert hub.owed("matrix/m") == []
+    assert hub.peer("matrix/m").mailbox.count == 0
+
+
 def test_a_session_that_only_peeks_does_not_keep_another_from_acknowledging(hub: FakeHub) -> None:
     peeking, working, sender = hub.join("matrix/m", credit=9), hub.join("matrix/m", credit=9), hub.join("operator/o")
     sent = [sender.send("matrix/m") for _ in range(3)]
