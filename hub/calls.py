@@ -5,8 +5,9 @@ A method answers from memory, or hands a `Query` to the shell, which reads the d
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -159,6 +160,40 @@ def _keys_accept(asked: Asked) -> Params:
         raise BadOption("public_key must be a CurveZMQ public key: 40 characters of Z85")
     asked.decider.state.add_peer(address, public, now_ms=asked.turn.now_ms)
     return {"address": str(address), "fingerprint": fingerprint(public)}
+
+
+def _keys_list(asked: Asked) -> None:
+    grants.check_administer(asked.session.peer.address)
+    state = asked.decider.state
+    sessions = Counter(session.identity for session in state.roster.sessions.values())
+    invites = sorted(asked.decider.enrolment.invites.values(), key=lambda invite: invite.made_ms)
+    asked.query(
+        "keys",
+        sessions={identity.partition(" ")[2]: count for identity, count in sessions.items()},
+        invitations=[
+            {**asdict(invite), "is_open": bool(invite.uses_left) and asked.turn.now_ms < invite.expires_ms}
+            for invite in invites
+        ],
+    )
+
+
+def _keys_revoke(asked: Asked) -> Params:
+    grants.check_administer(asked.session.peer.address)
+    return {"address": asked.decider.revoke(asked.params["public_key"], asked.turn)}
+
+
+def _invite(asked: Asked) -> Params:
+    peer = asked.session.peer
+    grants.check_administer(peer.address)
+    invite = asked.decider.enrolment.invite(
+        peer.text,
+        parse_peer(asked.params["address"]),
+        asked.params["public_key"],
+        ttl_ms=asked.params["ttl_ms"],
+        uses=asked.params["uses"],
+        turn=asked.turn,
+    )
+    return {"address": invite.address, "expires_ms": invite.expires_ms}
 
 
 def _inbox(asked: Asked) -> None:
@@ -329,7 +364,10 @@ METHODS: Final[dict[str, Method]] = {
     "channel.seen": Method(_channel_seen, required={"channel": str, "seq": int}, optional={"cursor": str}),
     "inbox": Method(_inbox, optional={"after": int, "count": int}),
     "inbox.read": Method(_inbox_read, required={"seqs": list}, optional={"ack": bool}),
+    "invite": Method(_invite, required={"address": str, "public_key": str, "ttl_ms": int, "uses": int}),
     "keys.accept": Method(_keys_accept, required={"address": str, "public_key": str}),
+    "keys.list": Method(_keys_list),
+    "keys.revoke": Method(_keys_revoke, required={"public_key": str}),
     "peers": Method(_peers, optional={"after": str}),
     "presence.set": Method(_presence_set, required={"state": str}, optional={"text": str, "address": str}),
     "presence.unwatch": Method(_presence_unwatch),

@@ -44,6 +44,7 @@ from orchestra.wire import (
 from . import calls, grants, hello
 from .board import Task
 from .channels import Channels, check_option
+from .enrolment import Enrolment
 from .hubstate import Archive, EmptyArchive, HubState, Numbers, unknown
 from .mailbox import Letter, Mailbox
 from .post import Post
@@ -98,6 +99,7 @@ class Decider:
             state.roster.add_origin(origin)
         # The next save says that all up to its seq is accounted for, so it has to hold these, also if they stay silent.
         state.unsaved.update((origin.id, origin) for origin in snapshot.unsaved)
+        self.enrolment = Enrolment(state, snapshot.invites)
         self.post = Post(state)
         self.channels = Channels(state, snapshot.channels, snapshot.cursors)
         self.tasks = Tasks(state, snapshot.tasks, at_ms=at_ms)
@@ -120,12 +122,15 @@ class Decider:
 
     # What the shell calls.
 
-    def receive(self, link: Link, peer_text: str, records: list[Record], faults: Iterable[Fault], turn: Turn) -> None:
-        """Decide what `peer_text` (proved by its key) says on `link`."""
+    def receive(self, link: Link, identity: str, records: list[Record], faults: Iterable[Fault], turn: Turn) -> None:
+        """Decide what is said on `link` by `identity`: an address and the key that proved it, or an invitation."""
         session = self.state.roster.sessions.get(link)
-        if session is not None and session.peer.text != peer_text:  # a stolen routing id: not this peer's session
+        if session is not None and session.identity != identity:  # a stolen routing id: not this peer's session
             self.state.counts["stolen_link"] += 1
             turn.kicks.append(link)
+            return
+        if session is None and self.enrolment.is_invited(identity):
+            self.enrolment.receive(link, identity, records, turn)
             return
         for record in records:
             try:
@@ -133,7 +138,7 @@ class Decider:
                     session.heard_ms = turn.at_ms
                     self._verbs.get(record[0], self._again)(session, record, turn)
                 elif record[0] == HELLO:
-                    session = hello.welcome(self, link, peer_text, record, turn)
+                    session = hello.welcome(self, link, identity, record, turn)
                 else:
                     raise NoSession("say HELLO first")
             except PeerError as error:
@@ -188,6 +193,21 @@ class Decider:
         if (self.state.unsaved or self.state.unseen) and turn.at_ms >= self._save_due_ms:
             self.state.save(open_seq=self.tasks.board.first_seq(default=self.state.last_seq + 1))
             self._save_due_ms = turn.at_ms + _SAVE_MS
+
+    def revoke(self, public_key: str, turn: Turn) -> str:
+        """Let a key or an invitation in no more, and end what it has open; return whose it was.
+
+        Raises:
+            PeerError: if it is not known, or the last operator's.
+        """
+        text = self.enrolment.revoke(public_key, turn)
+        peer = self.state.roster.peers.get(text)
+        for session in list(peer.sessions) if peer is not None else ():
+            if session.identity == f"{text} {public_key}":
+                turn.send(session.link, [BYE, "key_revoked", f"this key of {text} was revoked"])
+                turn.kicks.append(session.link)
+                self.end(session, turn, is_orderly=True)
+        return text
 
     def end(self, session: Session, turn: Turn, *, is_orderly: bool = False) -> None:
         """Forget a session. What it was sent goes to others or waits; its tasks wait for it until its lease ends."""

@@ -37,7 +37,7 @@ TOLD_LIMITS = {
 }
 
 
-def welcome(decider: Decider, link: Link, peer_text: str, record: Record, turn: Turn) -> Session:
+def welcome(decider: Decider, link: Link, identity: str, record: Record, turn: Turn) -> Session:
     """Answer a HELLO with WELCOME and return the session it made.
 
     Raises:
@@ -49,6 +49,7 @@ def welcome(decider: Decider, link: Link, peer_text: str, record: Record, turn: 
             f"this hub speaks wire versions {WIRE_VERSION_OLDEST} to {WIRE_VERSION}, you {oldest} to {newest}; "
             f"upgrade the {'hub' if oldest > WIRE_VERSION else 'client'}"
         )
+    peer_text = identity.partition(" ")[0]
     peer = decider.state.roster.peers.get(peer_text)
     if peer is None or claimed not in ("", peer_text):
         raise WrongName(f"this key belongs to {peer_text}; start with that name, or use the key of the other")
@@ -69,6 +70,7 @@ def welcome(decider: Decider, link: Link, peer_text: str, record: Record, turn: 
     decider.state.writes.peers[peer.id] = peer
     session = Session(
         link=link,
+        identity=identity,
         number=next(decider.state.numbers.sessions),
         peer=peer,
         epoch=epoch,

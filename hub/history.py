@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from orchestra.address import parse_address
 from orchestra.errors import NotFound, NotStored, PeerError, StaleLease
-from orchestra.limits import REPLY_BYTES_MAX
+from orchestra.keys import fingerprint
+from orchestra.limits import LIST_ROWS_MAX, REPLY_BYTES_MAX
 from orchestra.wire import CALL, ERROR, OK, REPLY, RESULT, SEND, Record
 
 from .grants import check_see_task
@@ -80,6 +81,24 @@ def _status(store: Store, params: Params) -> Params:
     dead = next(store.rows("SELECT count(*) FROM dead"))[0]
     stored = {"last_seq": messages, "first_seq": first, "tasks": states, "dead": dead, **store.sizes()}
     return {**params, "stored": stored}
+
+
+def _keys(store: Store, params: Params) -> Params:
+    rows = store.rows("SELECT k.public, a.text, k.since_ms FROM key k JOIN address a ON a.id = k.peer ORDER BY 2, 3")
+    found: list[Params] = []
+    for public, address, since_ms in rows:
+        if len(found) == LIST_ROWS_MAX:
+            break
+        found.append(
+            {
+                "address": address,
+                "public_key": public,
+                "fingerprint": fingerprint(public),
+                "since_ms": since_ms,
+                "sessions": params["sessions"].get(public, 0),
+            }
+        )
+    return {"keys": found, "invitations": params["invitations"], "is_cut": next(rows, None) is not None}
 
 
 def _inbox(store: Store, params: Params) -> Params:
@@ -203,6 +222,7 @@ _QUERIES: Final[dict[str, Callable[[Store, Params], Params]]] = {
     "channels": _channels,
     "entries": _entries,
     "inbox": _inbox,
+    "keys": _keys,
     "outcomes": _outcomes,
     "status": _status,
     "task": _task,

@@ -74,6 +74,20 @@ class Key(_Table):
         without_rowid = True
 
 
+class Invite(_Table):
+    """An invitation by its one-time public key (Z85): who may join with it, how often and until when."""
+
+    public = TextField(primary_key=True)
+    address = TextField()
+    uses_left = IntegerField()
+    expires_ms = IntegerField()
+    made_ms = IntegerField()
+    made_by = TextField()
+
+    class Meta:
+        without_rowid = True
+
+
 class Origin(_Table):
     """One life of one client: the highest number it used for a send, and the seqs its sends lie between."""
 
@@ -259,6 +273,7 @@ TABLES: Final[tuple[type[Model], ...]] = (
     Address,
     Peer,
     Key,
+    Invite,
     Origin,
     Message,
     Delivery,

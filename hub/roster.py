@@ -33,6 +33,8 @@ class Session:
     """One live connection of a peer. `heard_ms` and `since_ms` are milliseconds of the hub's clock."""
 
     link: Link
+    identity: str
+    """What its connection was stamped with: the peer's address and the key that proved it."""
     number: int
     peer: Peer
     epoch: bytes

@@ -1,9 +1,9 @@
 """The ROUTER transport: CURVE sockets for peers, and the ZAP handler that knows their keys.
 
-A peer is its key. libzmq asks the ZAP handler about every handshake and stamps the address it answers on every
-message as `User-Id`; the routing id, which a client may choose, is only used to send back. What `docs/protocol.md`
-calls smuggling (a message of more than one frame, whose third frame would look like the next peer's first) is dropped
-here.
+A peer is its key. libzmq asks the ZAP handler about every handshake and stamps what it answers (the address and the
+key) on every message as `User-Id`; the routing id, which a client may choose, is only used to send back. What
+`docs/protocol.md` calls smuggling (a message of more than one frame, whose third frame would look like the next peer's
+first) is dropped here.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ class Arrived(NamedTuple):
     """One frame, from whom its key says."""
 
     link: bytes
-    peer: str
+    identity: str
     frame: bytes
 
 
 class Router:
     """The hub's sockets. One thread; everything returns at once."""
 
-    def __init__(self, key: KeyPair, *, peer_of: Callable[[str], str | None]) -> None:
+    def __init__(self, key: KeyPair, *, identity_of: Callable[[str], str | None]) -> None:
         """Args:
-        peer_of: the address that a public key (Z85) proves, or None for a key that is not known.
+        identity_of: what a public key (Z85) proves, or None for a key that is not let in.
         """
         assert zmq.has("curve"), "this libzmq was built without CURVE"
         self.counts: Counter[str] = Counter()
-        self._peer_of = peer_of
+        self._identity_of = identity_of
         self._known: dict[bytes, int] = {}
         self._links: dict[int, bytes] = {}
         self._ended: list[bytes] = []
@@ -152,13 +152,13 @@ class Router:
                 self.counts["short_routing_id"] += 1
                 continue
             try:
-                peer = frame.get("User-Id")
+                identity = frame.get("User-Id")
                 if link not in self._known:
                     self._meet(link, frame.get(zmq.SRCFD))
             except zmq.ZMQError:
                 self.counts["no_user_id"] += 1
                 continue
-            yield Arrived(link, str(peer), frame.bytes)
+            yield Arrived(link, str(identity), frame.bytes)
 
     def send(self, link: bytes, records: list[Record]) -> bool:
         """Send `records` to one connection; False if it is gone, or reads so slowly that its queue is full."""
@@ -186,21 +186,21 @@ class Router:
                 twin.shutdown(socket.SHUT_RDWR)
 
     def answer_handshakes(self) -> None:
-        """Answer the handshakes that wait: a known key gets its address as user id, any other is refused."""
+        """Answer the handshakes that wait: a known key gets its address and itself as user id, any other is refused."""
         while True:
             try:
                 request = self._zap.recv_multipart(zmq.DONTWAIT)
             except zmq.Again:
                 return
             version, sequence, domain, _, _, mechanism = request[:6]
-            peer = None
+            identity = None
             if version == b"1.0" and domain == _ZAP_DOMAIN and mechanism == b"CURVE" and len(request) == 7:
-                peer = self._peer_of(z85.encode(request[6]).decode())
-            if peer is None:
+                identity = self._identity_of(z85.encode(request[6]).decode())
+            if identity is None:
                 self.counts["keys_refused"] += 1
                 self._zap.send_multipart([b"1.0", sequence, b"400", b"key is not known", b"", b""])
             else:
-                self._zap.send_multipart([b"1.0", sequence, b"200", b"OK", peer.encode(), b""])
+                self._zap.send_multipart([b"1.0", sequence, b"200", b"OK", identity.encode(), b""])
 
     def gone(self) -> list[bytes]:
         """Return the connections that ended since the last call."""

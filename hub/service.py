@@ -62,7 +62,7 @@ class Hub:
         self._store = Store(state.database, durability=settings.durability)
         self._router: Router | None = None
         try:
-            self._router = router = Router(key, peer_of=lambda public: self._decider.state.keys.get(public))
+            self._router = router = Router(key, identity_of=lambda public: self._decider.enrolment.identity_of(public))
             self._facts = {
                 "version": VERSION,
                 "pid": os.getpid(),
@@ -194,14 +194,14 @@ class Hub:
     def _decide(self, turn: Turn) -> None:
         decider = self._decider
         taken = 0
-        for link, peer, frame in self._open_router().drain(TURN_RECORDS_MAX):
+        for link, identity, frame in self._open_router().drain(TURN_RECORDS_MAX):
             try:
                 records, faults = self._decode(frame)
             except (Malformed, TooLarge) as error:
                 decider.state.counts["malformed"] += 1
                 turn.send(link, [ERROR, 0, 0, error.code, str(error)])
                 continue
-            decider.receive(link, peer, records, faults, turn)
+            decider.receive(link, identity, records, faults, turn)
             taken += len(records)
             if taken >= TURN_RECORDS_MAX:
                 break

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from .board import Task
 from .channel import Channel
+from .enrolment import Invite
 from .roster import Origin
 
 
@@ -48,3 +49,4 @@ class Snapshot:
     cursors: dict[tuple[int, int, str], int] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     """Public key (Z85) → the address it proves."""
+    invites: list[Invite] = field(default_factory=list)

@@ -15,6 +15,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import astuple
 from pathlib import Path
 from typing import IO, Any, Final, Literal
 
@@ -29,6 +30,7 @@ from orchestra.terms import read_terms
 from . import models, receipts
 from .board import Extras, Task
 from .channel import Channel, Newest
+from .enrolment import Invite
 from .migrations import migrate
 from .roster import Origin, Peer
 from .snapshot import KnownPeer, Snapshot
@@ -67,6 +69,9 @@ _DEAD: Final = "INSERT OR IGNORE INTO dead VALUES (?,?,?,?)"
 _ADDRESS: Final = "INSERT INTO address VALUES (?,?)"
 _PEER: Final = "INSERT OR REPLACE INTO peer VALUES (?,?,?,?,?,?,?)"
 _KEY: Final = "INSERT OR IGNORE INTO key VALUES (?,?,?)"
+_REVOKED: Final = "DELETE FROM key WHERE public=?"
+_INVITE: Final = "INSERT OR REPLACE INTO invite VALUES (?,?,?,?,?,?)"
+_INVITE_OVER: Final = "DELETE FROM invite WHERE public=?"
 
 _LETTERS: Final = """
     SELECT m.seq, d.rank, d.attempt, s.text, r.text, m.sent_ms, m.options, m.body
@@ -183,6 +188,7 @@ class Store:
                 channels=self._channels(),
                 cursors={row[:3]: row[3] for row in self._all("SELECT * FROM cursor")},
                 keys=dict(self._all("SELECT k.public, a.text FROM key k JOIN address a ON a.id = k.peer")),
+                invites=[Invite(*row) for row in self._all("SELECT * FROM invite")],
             )
 
     def _origins(self, now_ms: int) -> tuple[list[Origin], list[Origin]]:
@@ -215,6 +221,11 @@ class Store:
                     many(_PEER, [_peer_row(peer) for peer in writes.peers.values()])
                 if writes.keys:
                     many(_KEY, writes.keys)
+                if writes.revoked:
+                    many(_REVOKED, [(public,) for public in writes.revoked])
+                if writes.invites:
+                    many(_INVITE, [astuple(each) for each in writes.invites.values() if each is not None])
+                    many(_INVITE_OVER, [(public,) for public, each in writes.invites.items() if each is None])
                 if writes.origins:
                     many(
                         _ORIGIN,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from orchestra.wire import OK, Record
 
 if TYPE_CHECKING:
+    from .enrolment import Invite
     from .roster import Origin, Peer
 
 Link = Hashable
@@ -70,6 +71,10 @@ class Writes:
     """By address id. Written over what is there, as they are at the commit; so are the origins."""
     keys: list[tuple[str, int, int]] = field(default_factory=list)
     """(public key, peer, ms)."""
+    revoked: list[str] = field(default_factory=list)
+    """Public keys that are let in no more."""
+    invites: dict[str, Invite | None] = field(default_factory=dict)
+    """By public key; None: it is over for good."""
     origins: dict[int, Origin] = field(default_factory=dict)
     saved: tuple[int, int] | None = None
     """With `origins`: the last seq that they account for, and the first that may be an unfinished task."""
@@ -122,6 +127,8 @@ class Writes:
             or self.origins
             or self.peers
             or self.keys
+            or self.revoked
+            or self.invites
             or self.addresses
             or self.attempts
             or self.dead

@@ -1,13 +1,23 @@
-"""Letting a peer of this machine in: its key is made here and accepted by this user's operator key.
+"""Letting a peer in: with this user's operator key on the hub's own machine, or with an invitation from elsewhere.
 
-Only who can read the operator's key file can do it, and that is who could do anything to this hub anyway.
+Either way the key pair is made here, and its secret half never leaves the machine. Only who can read the operator's
+key file can do the first, and that is who could do anything to this hub anyway.
 """
 
 from __future__ import annotations
 
-from . import aio
+import asyncio
+from typing import Any
+
+import zmq
+
+from . import aio, wire
 from .address import Address
+from .dealer import Dealer
+from .errors import ConnectionLost, HubUnreachable, InvitationOver, KeyRefused, StateFault, error_of
+from .invitation import Invitation
 from .keys import KeyPair, load_key, load_or_make_key
+from .limits import CONNECT_S
 from .state import StateFolder, this_operator
 
 
@@ -28,3 +38,71 @@ async def enrol_here(folder: StateFolder, address: Address, *, patience_s: float
     async with aio.connect(state=folder.path, patience_s=patience_s) as client:
         await client.call("keys.accept", address=str(address), public_key=pair.public)
     return pair
+
+
+async def join(folder: StateFolder, invitation: Invitation) -> Address:
+    """Make a key in `folder`, enrol it with `invitation`, and prove the connection; return who we are now.
+
+    Safe to repeat: a key that was enrolled before an answer got lost is enrolled once.
+
+    Raises:
+        StateFault: if the folder belongs to another hub.
+        InvitationOver: if the invitation was used up, has expired or was revoked.
+        HubUnreachable: if no address in it answers.
+    """
+    folder.make()
+    if folder.card.exists() and folder.read_card().public_key != invitation.card.public_key:
+        raise StateFault(f"the state folder {folder.path} belongs to another hub; choose another with --state")
+    address = invitation.address
+    pair = load_or_make_key(folder.key_of(address), owner=str(address))
+    await _enrol(invitation, pair.public)
+    if not folder.card.exists():  # else the hub's own, which knows more of its addresses
+        folder.write_card(invitation.card)
+    async with aio.connect(state=folder.path, address=str(address), patience_s=CONNECT_S):
+        return address
+
+
+async def _enrol(invitation: Invitation, public_key: str) -> None:
+    """Say the one thing that an invitation allows, at the first address that answers."""
+    reason: Exception = HubUnreachable("the invitation names no address of the hub")
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    try:
+        for endpoint in invitation.card.endpoints:
+            try:
+                async with asyncio.timeout(CONNECT_S):
+                    await _say_enrol(context, endpoint, invitation, public_key)
+                return
+            except KeyRefused as refused:
+                raise InvitationOver("the hub does not know this invitation any more; ask for another") from refused
+            except (HubUnreachable, ConnectionLost) as lost:
+                reason = lost
+            except TimeoutError:
+                reason = HubUnreachable(f"no hub answers at {endpoint}; can this machine reach it?")
+        raise reason
+    finally:
+        await asyncio.get_running_loop().run_in_executor(None, context.term)
+
+
+async def _say_enrol(
+    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, invitation: Invitation, public_key: str
+) -> None:
+    answer: asyncio.Future[wire.Record] = asyncio.get_running_loop().create_future()
+
+    def received(frames: list[bytes]) -> None:
+        records, _ = wire.Decoder(wire.FROM_HUB).decode(frames[0])
+        if records and not answer.done():
+            answer.set_result(records[0])
+
+    dealer = Dealer(context, endpoint, hub_public_key=invitation.card.public_key, key=invitation.key, received=received)
+    try:
+        connected: set[asyncio.Future[Any]] = {dealer.up, dealer.down}
+        await asyncio.wait(connected, return_when=asyncio.FIRST_COMPLETED)
+        dealer.send([wire.pack([[wire.CALL, 1, "enrol", {"public_key": public_key}]])])
+        answered: set[asyncio.Future[Any]] = {answer, dealer.down}
+        await asyncio.wait(answered, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise dealer.down.result()
+        if answer.result()[0] == wire.ERROR:
+            raise error_of(*answer.result()[3:5])
+    finally:
+        dealer.close(linger_ms=0)

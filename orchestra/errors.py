@@ -11,7 +11,9 @@ OrchestraError                     has a `code` for machines and one sentence fo
 │   ├── NoSession                  a record before HELLO
 │   ├── WrongName                  fatal: the key belongs to another peer
 │   ├── Replaced                   fatal: a newer process works as this agent
+│   ├── KeyRevoked                 fatal: the key this session came with is let in no more
 │   ├── NotAllowed
+│   ├── InvitationOver             used up, expired or revoked
 │   ├── UnknownRecipient
 │   ├── UnknownMethod
 │   ├── NotFound
@@ -89,6 +91,14 @@ class WrongName(PeerError):
 
 class Replaced(PeerError):
     code, is_fatal = "replaced", True
+
+
+class KeyRevoked(PeerError):
+    code, is_fatal = "key_revoked", True
+
+
+class InvitationOver(PeerError):
+    code = "invitation_over"
 
 
 class NotAllowed(PeerError):

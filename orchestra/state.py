@@ -87,7 +87,7 @@ class StateFolder:
     def write_card(self, card: HubCard) -> None:
         """Write the hub's card, whole or not at all."""
         endpoints = ", ".join(json.dumps(endpoint) for endpoint in card.endpoints)
-        text = f"# Written by the hub at each start.\nendpoints = [{endpoints}]\npublic_key = '{card.public_key}'\n"
+        text = f"# Where the hub is.\nendpoints = [{endpoints}]\npublic_key = '{card.public_key}'\n"
         draft = self.card.with_name(".hub.toml")
         try:
             draft.write_text(text, encoding="utf-8")

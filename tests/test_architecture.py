@@ -36,6 +36,7 @@ PURE = [
     "hub/channels.py",
     "hub/cursors.py",
     "hub/decider.py",
+    "hub/enrolment.py",
     "hub/grants.py",
     "hub/hello.py",
     "hub/hubstate.py",

@@ -24,6 +24,9 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "send": ("mail:send", "Send a message to a peer, a channel or everyone."),
     "inbox": ("mail:inbox", "Show the unread messages to you; they stay unread."),
     "read": ("mail:read", "Show messages in full and mark them as read."),
+    "invite": ("keys:invite", "Print a code that lets one new peer in."),
+    "join": ("keys:join", "Join a hub with the code of an invitation."),
+    "keys": ("keys:keys", "Show, accept and revoke the keys that are let in."),
     "config": ("config:config", "Show the settings and where each comes from."),
     "task": ("task:task", "Submit tasks to agents and follow them."),
 }

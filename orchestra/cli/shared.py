@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -16,8 +17,10 @@ from orchestra.errors import (
     BadOption,
     Conflict,
     HubUnreachable,
+    InvitationOver,
     KeyFault,
     KeyRefused,
+    KeyRevoked,
     NotAllowed,
     NotAsked,
     NotCancelable,
@@ -50,11 +53,32 @@ TRY_AGAIN: Final = 75  # EX_TEMPFAIL of sysexits.h
 INTERRUPTED: Final = 130
 
 _EXIT_CODES: Final[tuple[tuple[tuple[type[OrchestraError], ...], int], ...]] = (
-    ((KeyRefused, NotAllowed, WrongName, KeyFault), NOT_ALLOWED),
+    ((KeyRefused, KeyRevoked, InvitationOver, NotAllowed, WrongName, KeyFault), NOT_ALLOWED),
     ((HubUnreachable,), UNREACHABLE),
     ((Replaced, NotCancelable, NotRetryable, NotAsked, Conflict, PortInUse, StateFault), CONFLICT),
     ((BadAddress, BadOption, TooLarge), USAGE),
 )
+
+
+class Duration(click.ParamType[float]):
+    """A length of time such as `90s`, `15m`, `8h` or `2d`; a bare number is seconds. Gives seconds."""
+
+    name = "duration"
+    _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+    def __init__(self, *, max_s: float = 366 * 86_400.0) -> None:
+        self._max_s = max_s
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, int | float):
+            value = str(value)
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", value.strip())
+        if found is None:
+            self.fail(f"{value!r} is not a length of time; write 90s, 15m, 8h or 2d", param, ctx)
+        seconds = float(found[1]) * self._UNITS[found[2]]
+        if not 0 < seconds <= self._max_s:
+            self.fail(f"{value} must be more than 0 and at most {self._max_s / 86_400:g} days", param, ctx)
+        return seconds
 
 
 def exit_code_of(error: OrchestraError) -> int:

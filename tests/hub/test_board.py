@@ -18,6 +18,7 @@ def _session(name: str, *, slots: int = 1, queues: tuple[str, ...] = ("queue/q",
     peer = Peer(1, parse_address(text), text, 1, None, 0, Mailbox(1))
     return Session(
         link=text,
+        identity=text,
         number=1,
         peer=peer,
         epoch=b"",

@@ -27,7 +27,7 @@ class Rig:
     def __init__(self) -> None:
         self.key = make_key_pair()
         self.peers: dict[str, str] = {}
-        self.router = Router(self.key, peer_of=self.peers.get)
+        self.router = Router(self.key, identity_of=self.peers.get)
         self.context = zmq.Context()
         self.sockets: list[zmq.Socket[bytes]] = []
 
@@ -95,7 +95,7 @@ def test_a_frame_arrives_with_the_address_its_key_proves_and_is_answered(
     dealer = rig.dealer(endpoint, rig.enrol("agent/a"))
     dealer.send(wire.pack([[PING, 1]]))
     (arrived,) = rig.arrived()
-    assert (arrived.peer, arrived.frame) == ("agent/a", wire.pack([[PING, 1]]))
+    assert (arrived.identity, arrived.frame) == ("agent/a", wire.pack([[PING, 1]]))
     assert rig.router.send(arrived.link, [[PONG, 1]])
     assert dealer.poll(BOUND_MS)
     assert dealer.recv() == wire.pack([[PONG, 1]])
@@ -159,7 +159,7 @@ def test_a_smuggled_frame_is_counted_and_what_follows_is_read_right(rig: Rig) ->
     evil.send_multipart([victim_id, b"forged"])
     evil.send(b"b")
     (arrived,) = rig.arrived()
-    assert (arrived.peer, arrived.frame) == ("agent/evil", b"b")
+    assert (arrived.identity, arrived.frame) == ("agent/evil", b"b")
     assert rig.router.counts["smuggled"] == 2
 
 
@@ -170,7 +170,7 @@ def test_a_short_routing_id_is_counted_and_not_heard(rig: Rig) -> None:
     long = rig.dealer(endpoint, rig.enrol("agent/b"))
     rig.wait(lambda: not list(rig.router.drain(9)) and rig.router.counts["short_routing_id"])
     long.send(b"y")
-    assert [each.peer for each in rig.arrived()] == ["agent/b"]
+    assert [each.identity for each in rig.arrived()] == ["agent/b"]
 
 
 def test_no_more_is_drained_than_was_asked(rig: Rig) -> None:
@@ -206,7 +206,7 @@ def test_a_kicked_connection_ends(rig: Rig) -> None:
     kicked, other = rig.dealer(endpoint, rig.enrol("agent/a")), rig.dealer(endpoint, rig.enrol("agent/b"))
     for each in (kicked, other):
         each.send(b"x")
-    links = {each.peer: each.link for each in rig.arrived(2)}
+    links = {each.identity: each.link for each in rig.arrived(2)}
     rig.router.kick(links["agent/a"])
     rig.router.kick(b"nobody has this")
     gone: list[bytes] = []
@@ -239,7 +239,7 @@ def test_a_full_queue_is_told_and_counted_and_other_connections_have_theirs(
     deaf, other = rig.dealer(endpoint, rig.enrol("agent/a")), rig.dealer(endpoint, rig.enrol("agent/b"))
     for each in (deaf, other):
         each.send(b"x")
-    links = {each.peer: each.link for each in rig.arrived(2)}
+    links = {each.identity: each.link for each in rig.arrived(2)}
     large = [[wire.EVENT, "x", {"x": bytes(300_000)}]]
     sent = 0
     while rig.router.send(links["agent/a"], large):

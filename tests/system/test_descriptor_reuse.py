@@ -19,7 +19,7 @@ class _Peers:
 
     def __init__(self) -> None:
         self._hub, self._peer = make_key_pair(), make_key_pair()
-        self.router = Router(self._hub, peer_of={self._peer.public: "agent/a"}.get)
+        self.router = Router(self._hub, identity_of={self._peer.public: "agent/a"}.get)
         self._endpoint = self.router.bind("tcp://127.0.0.1:0")
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
 

@@ -1,0 +1,136 @@
+"""Enrolment: which keys are let in, and the invitations by which new ones come to be. Pure.
+
+An invitation is a one-time key of its own. Whoever connects with it may say one thing: `CALL enrol` with the public
+half of a key pair made on the new machine. It gets no session and sees nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from orchestra.address import Address, parse_address
+from orchestra.errors import BadOption, HubFull, InvitationOver, NotAllowed, NotFound, PeerError
+from orchestra.keys import is_public_key
+from orchestra.limits import INVITATION_S_MAX, INVITATION_USES_MAX, INVITATIONS_MAX
+from orchestra.wire import CALL, ERROR, REPLY, Record
+
+from .hubstate import HubState
+from .turn import Link, Turn
+
+_INVITED: Final = "invitation "
+_KEPT_MS: Final = 7 * 86_400_000  # so long one that is over can still say so
+
+
+@dataclass(slots=True)
+class Invite:
+    """An invitation as the hub knows it: never its secret half. Times are milliseconds since 1970."""
+
+    public: str
+    address: str
+    uses_left: int
+    expires_ms: int
+    made_ms: int
+    made_by: str
+
+
+class Enrolment:
+    """The keys that are let in, and the invitations."""
+
+    def __init__(self, state: HubState, invites: list[Invite]) -> None:
+        self._state = state
+        self.invites = {invite.public: invite for invite in invites}
+
+    def identity_of(self, public_key: str) -> str | None:
+        """Return what a connection with this key is stamped with, or None to refuse it."""
+        text = self._state.keys.get(public_key)
+        if text is not None:
+            return f"{text} {public_key}"
+        return _INVITED + public_key if public_key in self.invites else None
+
+    @staticmethod
+    def is_invited(identity: str) -> bool:
+        """Whether a connection came with an invitation instead of a peer's key."""
+        return identity.startswith(_INVITED)
+
+    def invite(self, by: str, address: Address, public_key: str, *, ttl_ms: int, uses: int, turn: Turn) -> Invite:
+        """Let whoever has the secret half of `public_key` enrol as `address`.
+
+        Raises:
+            BadOption, NotAllowed: if that can't be.
+            HubFull: if too many invitations are open.
+        """
+        if not is_public_key(public_key):
+            raise BadOption("public_key must be a CurveZMQ public key: 40 characters of Z85")
+        if public_key in self._state.keys or public_key in self.invites:
+            raise NotAllowed("this key is in use already; an invitation needs a key of its own")
+        if not 0 < ttl_ms <= INVITATION_S_MAX * 1000:
+            raise BadOption(f"ttl_ms must be 1 to {INVITATION_S_MAX * 1000:.0f}")
+        if not 0 < uses <= INVITATION_USES_MAX:
+            raise BadOption(f"uses must be 1 to {INVITATION_USES_MAX}")
+        self._forget_old(turn.now_ms)
+        if len(self.invites) >= INVITATIONS_MAX:
+            raise HubFull(f"{INVITATIONS_MAX} invitations are open; revoke some: orchestra keys list")
+        invite = Invite(public_key, str(address), uses, turn.now_ms + ttl_ms, turn.now_ms, by)
+        self.invites[public_key] = invite
+        self._state.writes.invites[public_key] = invite
+        return invite
+
+    def receive(self, link: Link, identity: str, records: list[Record], turn: Turn) -> None:
+        """Decide what somebody with an invitation says; whatever it is, the connection ends with the answer."""
+        for record in records:
+            try:
+                turn.send(link, [REPLY, record[1], self._enrol(identity, record, turn)])
+            except PeerError as error:
+                ref = record[1] if record[0] == CALL else 0
+                turn.send(link, [ERROR, record[0], ref, error.code, str(error)])
+        turn.kicks.append(link)
+
+    def revoke(self, public_key: str, turn: Turn) -> str:
+        """Let a key or an invitation in no more; return whose it was.
+
+        Raises:
+            NotFound: if it is not known.
+            NotAllowed: if it is the last operator's.
+        """
+        invite = self.invites.pop(public_key, None)
+        if invite is not None:
+            self._state.writes.invites[public_key] = None
+            return invite.address
+        text = self._state.keys.get(public_key)
+        if text is None:
+            raise NotFound("this key is not known; see: orchestra keys list")
+        if text.startswith("operator/") and sum(1 for other in self._state.keys.values() if other == text) == 1:
+            operators = {other for other in self._state.keys.values() if other.startswith("operator/")}
+            if operators == {text}:
+                raise NotAllowed(f"this is the last key of the last operator, {text}; invite another operator first")
+        del self._state.keys[public_key]
+        self._state.writes.revoked.append(public_key)
+        return text
+
+    def _enrol(self, identity: str, record: Record, turn: Turn) -> dict[str, Any]:
+        if record[0] != CALL or record[2] != "enrol":
+            raise NotAllowed("an invitation may do nothing but enrol a key; run: orchestra join")
+        public_key = record[3].get("public_key")
+        if type(public_key) is not str or not is_public_key(public_key):
+            raise BadOption("public_key must be a CurveZMQ public key: 40 characters of Z85")
+        invite = self.invites.get(identity.removeprefix(_INVITED))
+        if invite is None:
+            raise InvitationOver("this invitation was revoked; ask for another")
+        if self._state.keys.get(public_key) != invite.address:  # else it joined before, and lost the answer
+            if turn.now_ms >= invite.expires_ms:
+                raise InvitationOver("this invitation has expired; ask for another")
+            if not invite.uses_left:
+                raise InvitationOver("this invitation was used already; ask for another")
+            if public_key in self.invites:
+                raise NotAllowed("an invitation's own key can't be enrolled; make a new key pair")
+            self._state.add_peer(parse_address(invite.address), public_key, now_ms=turn.now_ms)
+            invite.uses_left -= 1
+            self._state.writes.invites[invite.public] = invite
+        return {"address": invite.address}
+
+    def _forget_old(self, now_ms: int) -> None:
+        for public, invite in list(self.invites.items()):
+            if invite.expires_ms + _KEPT_MS < now_ms:
+                del self.invites[public]
+                self._state.writes.invites[public] = None

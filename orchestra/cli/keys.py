@@ -1,0 +1,227 @@
+"""`orchestra invite`, `orchestra join` and `orchestra keys`."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestra.address import Kind, parse_peer
+from orchestra.limits import INVITATION_S_MAX, INVITATION_USES_MAX
+from orchestra.state import HubCard, StateFolder, default_folder
+
+from .shared import FAILED, Duration, ago, client_options, print_json, say, state_option, table, with_client
+
+if TYPE_CHECKING:
+    from orchestra.aio import Client
+
+_WILDCARDS = ("0.0.0.0", "[::]", "*")  # noqa: S104
+_LOOPBACK = ("127.", "[::1]", "localhost")
+
+
+@click.command()
+@click.argument("peer", metavar="PEER")
+@click.option(
+    "--ttl",
+    type=Duration(max_s=INVITATION_S_MAX),
+    default="15m",
+    show_default=True,
+    help="How long the code can be used: 90s, 15m, 8h, 2d.",
+)
+@click.option(
+    "--uses",
+    type=click.IntRange(1, INVITATION_USES_MAX),
+    default=1,
+    show_default=True,
+    help="How many keys it may enrol, all for the same PEER.",
+)
+@click.option(
+    "--at", metavar="HOST[:PORT]", default=None, show_default="as the hub listens", help="Where others reach the hub."
+)
+@client_options
+def invite(
+    peer: str, ttl: float, uses: int, at: str | None, state: Path | None, address: str | None, as_json: bool
+) -> None:
+    """Print a code that lets one new PEER in: agent/NAME, matrix/NAME or operator/NAME.
+
+    Give it to `orchestra join` on the other machine. It holds a one-time secret: send it as you would a password.
+    """
+    from orchestra.invitation import Invitation
+    from orchestra.keys import make_key_pair
+
+    who, once = parse_peer(peer), make_key_pair()
+    card = StateFolder(state or default_folder()).read_card()
+
+    async def inviting(client: Client) -> dict[str, Any]:
+        made = await client.call("invite", address=str(who), public_key=once.public, ttl_ms=int(ttl * 1000), uses=uses)
+        return made | {"listens": (await client.call("status"))["endpoints"]}
+
+    made = with_client(state, address, inviting)
+    endpoints = _reachable(made["listens"], at)
+    code = Invitation(who, HubCard(endpoints, card.public_key), once.secret).encode()
+    if as_json:
+        print_json({"code": code, "peer": str(who), "expires_ms": made["expires_ms"], "endpoints": list(endpoints)})
+        return
+    click.echo(code)
+    until = time.strftime("%H:%M on %d %b", time.localtime(made["expires_ms"] / 1000))
+    say(f"lets {who} in {'once' if uses == 1 else f'{uses} times'} until {until}, at {', '.join(endpoints)}")
+    say("on the other machine: orchestra join CODE   (or pipe the code in: orchestra join -)")
+    if all(_host(endpoint).startswith(_LOOPBACK) for endpoint in endpoints):
+        say("the hub listens on this machine only; start it with --host 0.0.0.0 to let other machines in")
+
+
+def _reachable(listens: list[str], at: str | None) -> tuple[str, ...]:
+    """Return where another machine should look for the hub."""
+    found: list[str] = []
+    for endpoint in listens:
+        if not endpoint.startswith("tcp://"):
+            continue
+        host, port = _host(endpoint), endpoint.rpartition(":")[2]
+        if at is not None:
+            named, colon, number = at.rpartition(":")
+            host, port = (named, number) if colon and number.isdigit() and not at.endswith("]") else (at, port)
+        elif host in _WILDCARDS:
+            host = socket.getfqdn()
+        found.append(f"tcp://{host}:{port}")
+    return tuple(found)
+
+
+def _host(endpoint: str) -> str:
+    return endpoint.removeprefix("tcp://").rpartition(":")[0]
+
+
+@click.command()
+@click.argument("code", envvar="ORCHESTRA_INVITATION", required=False)
+@state_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def join(code: str | None, state: Path | None, as_json: bool) -> None:
+    """Join a hub with the CODE of an invitation: make a key here, enrol it, and prove the connection.
+
+    Without CODE (or with -) it is read from standard input, so that it does not show in a list of processes.
+    [env: ORCHESTRA_INVITATION]
+    """
+    from orchestra.enrol import join as enter
+    from orchestra.invitation import decode_invitation
+
+    if code in (None, "-"):
+        if sys.stdin.isatty():
+            say("paste the code of the invitation, then Enter:")
+        code = sys.stdin.readline()
+    invitation = decode_invitation(code or "")
+    folder = StateFolder(state or default_folder())
+    who = asyncio.run(enter(folder, invitation))
+    if as_json:
+        print_json({"address": str(who), "state": str(folder.path), "endpoints": list(invitation.card.endpoints)})
+        return
+    click.echo(f"{who} is in: connected to {', '.join(invitation.card.endpoints)}")
+    say(f"its key is {folder.key_of(who)}")
+    where = f" --state {folder.path}" if state else ""
+    following = {
+        Kind.AGENT: f"orchestra-agent {who.name} --queue default{where} -- claude -p",
+        Kind.MATRIX: f"orchestra inbox --as {who}{where}",
+        Kind.OPERATOR: f"orchestra status --as {who}{where}",
+    }
+    say(f"next: {following[who.kind]}")
+
+
+@click.group()
+def keys() -> None:
+    """Show, accept and revoke the keys that are let in."""
+
+
+@keys.command("list")
+@client_options
+def list_(state: Path | None, address: str | None, as_json: bool) -> None:
+    """Show every key and invitation, with fingerprints that two people can compare by voice."""
+    found = with_client(state, address, lambda client: client.call("keys.list"))
+    if as_json:
+        print_json(found)
+        return
+    now_ms = time.time_ns() // 1_000_000
+    rows = [
+        [
+            each["address"],
+            each["fingerprint"],
+            ago(each["since_ms"], now_ms=now_ms),
+            f"{each['sessions']} online" if each["sessions"] else "",
+        ]
+        for each in found["keys"]
+    ]
+    rows += [
+        [each["address"], "invitation", ago(each["made_ms"], now_ms=now_ms), _standing(each, now_ms)]
+        for each in found["invitations"]
+    ]
+    table(["PEER", "FINGERPRINT", "SINCE", "STATE"], rows)
+
+
+def _standing(invitation: dict[str, Any], now_ms: int) -> str:
+    if not invitation["uses_left"]:
+        return "used"
+    if not invitation["is_open"]:
+        return "expired"
+    minutes = max(1, round((invitation["expires_ms"] - now_ms) / 60_000))
+    return f"open for {minutes} min, {invitation['uses_left']} left"
+
+
+@keys.command()
+@click.argument("peer", metavar="PEER")
+@click.argument("public_key", metavar="PUBLIC-KEY")
+@client_options
+def accept(peer: str, public_key: str, state: Path | None, address: str | None, as_json: bool) -> None:
+    """Let PUBLIC-KEY (40 characters, from the peer's key file) in as PEER."""
+    done = with_client(
+        state, address, lambda client: client.call("keys.accept", address=str(parse_peer(peer)), public_key=public_key)
+    )
+    if as_json:
+        print_json(done)
+    else:
+        click.echo(f"{done['address']} may connect with the key {done['fingerprint']}")
+
+
+@keys.command()
+@click.argument("peer", metavar="PEER")
+@click.option("--fingerprint", default=None, show_default="all", help="Only the key with this fingerprint.")
+@click.option("--invitations", is_flag=True, help="Its open invitations instead of its keys.")
+@client_options
+@click.pass_context
+def revoke(
+    ctx: click.Context,
+    peer: str,
+    fingerprint: str | None,
+    invitations: bool,
+    state: Path | None,
+    address: str | None,
+    as_json: bool,
+) -> None:
+    """Let the keys of PEER in no more, and end its sessions at once. What waits for it stays."""
+    who = str(parse_peer(peer))
+
+    async def revoking(client: Client) -> list[str]:
+        found = await client.call("keys.list")
+        if invitations:
+            chosen = [each["public"] for each in found["invitations"] if each["address"] == who]
+        else:
+            wanted = "".join((fingerprint or "").split()).lower()
+            chosen = [
+                each["public_key"]
+                for each in found["keys"]
+                if each["address"] == who and each["fingerprint"].replace(" ", "").startswith(wanted)
+            ]
+        for public_key in chosen:
+            await client.call("keys.revoke", public_key=public_key)
+        return chosen
+
+    done = with_client(state, address, revoking)
+    if as_json:
+        print_json({"address": who, "revoked": done})
+    elif done:
+        what = "invitation" if invitations else "key"
+        click.echo(f"{len(done)} {what}{'' if len(done) == 1 else 's'} of {who} revoked")
+    if not done:
+        say(f"{who} has no such {'invitation' if invitations else 'key'}; see: orchestra keys list")
+        ctx.exit(FAILED)

@@ -1,0 +1,129 @@
+"""`orchestra invite`, `join` and `keys`: as on two machines, each with a state folder of its own."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from ..system.programs import AGENT, ORCHESTRA, Place, wait_until
+
+
+@pytest.fixture
+def far(place: Place) -> str:
+    """The state folder of another machine."""
+    return str(place.folder / "far")
+
+
+def _code(place: Place, peer: str, *words: str) -> str:
+    return str(place.run("invite", peer, "--json", *words).data["code"])
+
+
+def test_two_machines_in_two_commands(place: Place, far: str) -> None:
+    place.hub()
+    invited = place.run("invite", "agent/far")
+    assert len(invited.stdout.split()) == 1
+    assert "lets agent/far in once until" in invited.stderr
+    assert "start it with --host 0.0.0.0" in invited.stderr
+    joined = place.run("join", invited.stdout.strip(), "--state", far)
+    assert joined.code == 0
+    assert joined.stdout.startswith("agent/far is in: connected to tcp://127.0.0.1:")
+    assert "next: orchestra-agent far --queue default" in joined.stderr
+    agent = place.start((*AGENT, "far", "--queue", "default", "--state", far, "--runner", "exec"))
+    ended = place.run("task", "submit", "--wait", "--", "echo", "from afar")
+    assert (ended.code, ended.stdout) == (0, "from afar\n")
+    agent.kill()
+
+
+def test_a_used_code_says_so(place: Place, far: str) -> None:
+    place.hub()
+    code = _code(place, "matrix/m")
+    assert place.run("join", code, "--state", far, "--json").data["address"] == "matrix/m"
+    again = place.run("join", code, "--state", far + "-2")
+    assert "was used already; ask for another" in again.assert_is_one_sentence(3)
+    assert place.run("join", code, "--state", far).code == 0, "the same machine may repeat it"
+
+
+def test_a_revoked_invitation_is_not_known(place: Place, far: str) -> None:
+    place.hub()
+    code = _code(place, "matrix/m")
+    assert place.run("keys", "revoke", "matrix/m", "--invitations").stdout == "1 invitation of matrix/m revoked\n"
+    assert "ask for another" in place.run("join", code, "--state", far).assert_is_one_sentence(3)
+
+
+def test_the_code_can_be_piped_and_be_in_the_environment(place: Place, far: str) -> None:
+    place.hub()
+    code = _code(place, "matrix/m", "--uses", "2")
+    piped = subprocess.run(
+        [*ORCHESTRA, "join", "-", "--state", far],
+        input=code + "\n",
+        text=True,
+        env=place.env(),
+        check=False,
+        timeout=30,
+    )
+    assert piped.returncode == 0
+    assert place.run("join", "--state", far + "-2", env=place.env(ORCHESTRA_INVITATION=code)).code == 0
+
+
+def test_a_folder_of_another_hub_is_left_alone(place: Place, far: str) -> None:
+    place.hub()
+    other = place.start((*ORCHESTRA[:-1], "orchestra.hub.cli", "--state", far, "--port", "0"))
+    other.wait_output("hub ready")
+    refused = place.run("join", _code(place, "matrix/m"), "--state", far)
+    assert "belongs to another hub" in refused.assert_is_one_sentence(5)
+    other.kill()
+
+
+def test_a_revoked_agent_stops_and_says_why(place: Place, far: str) -> None:
+    place.hub()
+    place.run("join", _code(place, "agent/far"), "--state", far)
+    agent = place.start((*AGENT, "far", "--state", far, "--runner", "exec"))
+    wait_until(lambda: _sessions(place, "agent/far"), "the agent to connect")
+    assert place.run("keys", "revoke", "agent/far").stdout == "1 key of agent/far revoked\n"
+    ended = agent.wait_end()
+    assert ended.code == 3
+    assert "this key of agent/far was revoked" in ended.stderr
+    assert "does not know this key" in place.run("inbox", "--as", "agent/far", "--state", far).assert_is_one_sentence(3)
+
+
+def _sessions(place: Place, peer: str) -> int:
+    keys = place.run("keys", "list", "--json").data["keys"]
+    return sum(each["sessions"] for each in keys if each["address"] == peer)
+
+
+def test_a_key_can_be_accepted_and_revoked_by_hand(place: Place) -> None:
+    place.hub()
+    public = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
+    accepted = place.run("keys", "accept", "agent/hand", public)
+    assert accepted.stdout.startswith("agent/hand may connect with the key ")
+    fingerprint = accepted.stdout.split("key ")[1].strip()
+    listed = place.run("keys", "list").stdout
+    assert f"agent/hand\t{fingerprint}\t" in listed
+    assert place.run("keys", "revoke", "agent/hand", "--fingerprint", "0000 0000").code == 1
+    assert place.run("keys", "revoke", "agent/hand", "--fingerprint", fingerprint[:9]).code == 0
+    assert "agent/hand" not in place.run("keys", "list").stdout
+
+
+def test_the_last_operator_can_not_lock_everybody_out(place: Place) -> None:
+    place.hub()
+    me = next(each["address"] for each in place.run("keys", "list", "--json").data["keys"])
+    assert "last key of the last operator" in place.run("keys", "revoke", me).assert_is_one_sentence(3)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("join", "hello"), "is made by: orchestra invite"),
+        (("join", "orc1-abc"), "copy it again, whole"),
+        (("invite", "queue/q"), "is not a peer"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(place: Place, words: tuple[str, ...], said: str) -> None:
+    assert said in place.run(*words).assert_is_one_sentence(2)
+
+
+@pytest.mark.parametrize("ttl", ["0", "-1", "soon", "31d", "1w"])
+def test_a_bad_length_of_time_is_refused(place: Place, ttl: str) -> None:
+    ended = place.run("invite", "agent/a", "--ttl", ttl)
+    assert ended.code == 2
