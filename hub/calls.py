@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 from orchestra.address import parse_peer
 from orchestra.errors import BadOption, HubFull, NotCancelable, NotFound, UnknownMethod
 from orchestra.keys import fingerprint, is_public_key
-from orchestra.limits import BODY_BYTES_MAX, CALLS_A_TURN_MAX, CREDIT_DEFAULT, LIST_ROWS_MAX
+from orchestra.limits import BODY_BYTES_MAX, CALLS_A_TURN_MAX, CREDIT_DEFAULT, LIST_ROWS_MAX, REPLY_BYTES_MAX
 from orchestra.stage import ACKED, READ
 from orchestra.task import TaskState
-from orchestra.wire import INT_MAX, REPLY
+from orchestra.wire import INT_MAX, REPLY, pack
 
-from . import grants, presence
+from . import grants, presence, receipts
 from .channels import missed
 from .hubstate import unknown
 from .roster import Session
@@ -210,6 +210,36 @@ def _was_read(decider: Decider, session: Session, fetch: Fetch, found: list[Any]
     return {"read": decider.post.read(session, fetch.params["stage"], found, turn)}
 
 
+def _message_get(asked: Asked) -> None:
+    asked.query("message", seq=asked.params["seq"], peer=asked.session.peer.text)
+
+
+def _message_watch(asked: Asked) -> None:
+    seqs = _seqs(asked.params)
+    asked.decider.post.watches.check_room(asked.session, seqs)
+    asked.fetch("watch", seqs=seqs)
+
+
+def _is_watched(decider: Decider, session: Session, fetch: Fetch, found: list[Any], turn: Turn) -> Params:
+    shown: list[Params] = []
+    size = 0
+    for each in found:
+        message = receipts.seen_by(each, session.peer.text, seq=each["seq"])
+        facts = {name: message[name] for name in ("seq", "to", "recipients", "is_cut")}
+        size += len(pack(facts))
+        if size > REPLY_BYTES_MAX and shown:
+            return {"messages": shown, "is_cut": True}  # the caller goes on after the last
+        shown.append(facts)
+        decider.post.watches.watch(session, message["seq"], message["to"])
+    return {"messages": shown, "is_cut": False}
+
+
+def _message_unwatch(asked: Asked) -> Params:
+    for seq in _seqs(asked.params):
+        asked.decider.post.watches.unwatch(asked.session, seq)
+    return {}
+
+
 def _task_get(asked: Asked) -> None:
     asked.query("task", seq=asked.params["seq"], peer=str(asked.session.peer.address))
 
@@ -372,6 +402,9 @@ METHODS: Final[dict[str, Method]] = {
     "presence.set": Method(_presence_set, required={"state": str}, optional={"text": str, "address": str}),
     "presence.unwatch": Method(_presence_unwatch),
     "presence.watch": Method(_presence_watch, optional={"after": str}),
+    "message.get": Method(_message_get, required={"seq": int}),
+    "message.unwatch": Method(_message_unwatch, required={"seqs": list}),
+    "message.watch": Method(_message_watch, required={"seqs": list}),
     "status": Method(_status),
     "subscribe": Method(_subscribe, required={"channel": str}, optional={"after": int, "credit": int, "cursor": str}),
     "task.cancel": Method(_task_cancel, required={"seq": int}),
@@ -384,5 +417,6 @@ METHODS: Final[dict[str, Method]] = {
 
 LOADED: Final[dict[str, Callable[[Decider, Session, Fetch, list[Any], Turn], Params]]] = {
     "mail": _was_read,
+    "watch": _is_watched,
 }
 """What answers a CALL from the rows that its `fetch` asked for, by the name of the fetch."""

@@ -16,6 +16,7 @@ from typing import Any, Final
 from orchestra.address import Kind, parse_address
 from orchestra.errors import BadAddress, BadOption, MailboxFull, Malformed, NoSession, PeerError, StaleLease
 from orchestra.limits import CREDIT_MAX, LEASE_S, LIST_ITEMS_MAX, MAILBOX_MESSAGES_MAX
+from orchestra.stage import DEAD
 from orchestra.task import RANK, Priority
 from orchestra.terms import TERMS, Terms, read_terms
 from orchestra.wire import (
@@ -232,6 +233,8 @@ class Decider:
         seq = state.last_seq + 1
         sender = session.peer.text
         if kind == MESSAGE:
+            if is_watched:
+                self._check_watch(session, seq, to)
             peer = state.roster.peers.get(to)
             letter = Letter(seq, rank, 0, sender, to, turn.now_ms, kept, body)
             if peer is not None:
@@ -254,6 +257,20 @@ class Decider:
             (seq, origin.id, n, recipient, kind, rank, turn.now_ms, pack(kept) if kept else None, body)
         )
         turn.sent(session.link, n, seq)
+        if is_watched and kind == MESSAGE:
+            self._watch_sent(session, seq, to, turn)
+
+    def _check_watch(self, session: Session, seq: int, to: str) -> None:
+        if parse_address(to).kind is Kind.CHANNEL:
+            raise BadOption(f"an entry of {to} has no receipts; leave watch out")
+        self.post.watches.check_room(session, [seq])
+
+    def _watch_sent(self, session: Session, seq: int, to: str, turn: Turn) -> None:
+        """Let the sender watch what it sent; of a broadcast some recipients may have been refused already."""
+        self.post.watches.watch(session, seq, to)
+        for dead_seq, recipient, reason, _ in list(self.state.writes.dead):
+            if dead_seq == seq:
+                self.post.watches.tell(seq, self.state.texts[recipient], DEAD, turn, reason=reason)
 
     def _send_to_many(self, session: Session, letter: Letter, options: dict[str, Any] | None, turn: Turn) -> int:
         """Send to what is not one peer: a broadcast or a channel. Return the recipient's id."""
@@ -340,7 +357,7 @@ def _options(options: dict[str, Any], kind: int, to: str) -> tuple[int, bool, di
                 raise BadOption(f"priority must be one of {', '.join(RANK)}")
             rank = RANK[value]
             kept[name] = value
-        elif name == "watch" and kind == TASK:
+        elif name == "watch":
             if type(value) is not bool:
                 raise BadOption("watch must be true or false")
             is_watched = value

@@ -5,6 +5,7 @@ The kind comes from the key a peer proved, never from what it says of itself.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from orchestra.address import Address, Kind
@@ -40,6 +41,12 @@ def check_serve(peer: Address) -> None:
 def check_administer(peer: Address) -> None:
     if peer.kind not in _MAY_ADMINISTER:
         raise NotAllowed(f"{peer} may not administer the hub; operators may")
+
+
+def check_see_message(peer: Address, *, sender: str, recipients: Iterable[str]) -> None:
+    """A message is seen by its sender, its recipients and the operators."""
+    if peer.kind is not Kind.OPERATOR and str(peer) != sender and str(peer) not in recipients:
+        raise NotAllowed(f"{peer} is neither the sender nor a recipient of this message")
 
 
 def check_see_task(peer: Address, *, sender: str, holder: str) -> None:

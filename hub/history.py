@@ -11,9 +11,11 @@ from orchestra.keys import fingerprint
 from orchestra.limits import LIST_ROWS_MAX, REPLY_BYTES_MAX
 from orchestra.wire import CALL, ERROR, OK, REPLY, RESULT, SEND, Record
 
+from . import receipts
 from .grants import check_see_task
-from .store import Store, unpack
+from .store import Store
 from .turn import Query
+from .unpack import unpack
 
 Params = dict[str, Any]
 
@@ -110,6 +112,10 @@ def _inbox(store: Store, params: Params) -> Params:
     """
     names = ("seq", "from", "to", "sent_ms", "rank", "body")
     return _listed("messages", names, store.rows(sql, params["recipient"], params["after"], params["count"]))
+
+
+def _message(store: Store, params: Params) -> Params:
+    return receipts.seen_by(receipts.message(store.rows, params["seq"]), params["peer"], seq=params["seq"])
 
 
 def _task(store: Store, params: Params) -> Params:
@@ -223,6 +229,7 @@ _QUERIES: Final[dict[str, Callable[[Store, Params], Params]]] = {
     "entries": _entries,
     "inbox": _inbox,
     "keys": _keys,
+    "message": _message,
     "outcomes": _outcomes,
     "status": _status,
     "task": _task,

@@ -15,7 +15,7 @@ from orchestra.limits import (
     MAILBOX_MESSAGES_MAX,
     WINDOW_MESSAGES,
 )
-from orchestra.stage import ACKED, DELIVERED, READ
+from orchestra.stage import ACKED, DEAD, DELIVERED, READ, STAGES
 from orchestra.wire import Record
 
 from .hubstate import HubState
@@ -23,6 +23,7 @@ from .mailbox import Letter
 from .receipts import Mail
 from .roster import Peer, Session
 from .turn import Fetch, Turn
+from .watches import Watches
 
 _DELIVERY_LEASE_MS: Final = int(DELIVERY_LEASE_S * 1000)
 _NO_RUN: Final = [0] * 6  # of no peer: ids begin at 1
@@ -35,6 +36,7 @@ class Post:
 
     def __init__(self, state: HubState) -> None:
         self._state = state
+        self.watches = Watches(state)
 
     def post(self, peer: Peer, letter: Letter, turn: Turn) -> None:
         """Owe `letter` to `peer`, and deliver it at once where nothing is before it."""
@@ -64,8 +66,7 @@ class Post:
             if peer is sender.peer:
                 continue
             if peer.mailbox.count >= MAILBOX_MESSAGES_MAX:
-                self._state.writes.dead.append((letter_of.seq, peer.id, "mailbox full", turn.now_ms))
-                self._state.counts["dead"] += 1
+                self._bury(letter_of.seq, peer, "mailbox full", turn)
                 continue
             self.post(peer, letter_of.copy(), turn)
 
@@ -119,6 +120,7 @@ class Post:
         run = receipts[-1] if receipts else _NO_RUN
         is_mine = run[0] == peer.id and run[1] == stage and run[5] == session.number
         next_seq = run[3] + 1 if is_mine else -1  # consecutive seqs share one receipt
+        watched = self.watches.watched
         taken = 0
         for place in range(0, len(pairs), 2):
             seq = pairs[place]
@@ -139,6 +141,8 @@ class Post:
                 self._forget_elsewhere(letter, session)
             if letter.is_delivered:
                 peer.mailbox.delivered -= 1
+            if watched and seq in watched:
+                self.watches.tell(seq, peer.text, STAGES[stage], turn)
         peer.mailbox.count -= taken
         self._state.counts["acked"] += taken
         if peer.mailbox.wants is not None:
@@ -165,11 +169,12 @@ class Post:
                 reached += said >= stage
                 continue
             reached += 1
-            writes.receipts.append([peer.id, stage, seq, seq, turn.now_ms, session.number])
+            self._note(session, stage, seq, turn)
         return reached
 
     def session_ended(self, session: Session, turn: Turn) -> None:
         """What only `session` had is delivered again."""
+        self.watches.session_ended(session)
         for letter in list(session.letters.values()):
             self._let_go(session, letter, delay_ms=0, turn=turn)
         self.push(session.peer, turn)
@@ -209,7 +214,8 @@ class Post:
             self.push(peer, turn)
 
     def _note(self, session: Session, stage: int, seq: int, turn: Turn) -> None:
-        """Owe the receipt of one message."""
+        """Owe the receipt of one message, and tell who watches it."""
+        self.watches.tell(seq, session.peer.text, STAGES[stage], turn)
         receipts = self._state.writes.receipts
         if receipts:
             last = receipts[-1]
@@ -245,10 +251,14 @@ class Post:
         elif letter.attempt >= DELIVERY_ATTEMPTS_MAX:
             peer.mailbox.settle(letter.seq)
             self._state.writes.settled.append((peer.id, letter.rank, letter.seq))
-            self._state.writes.dead.append((letter.seq, peer.id, "too many attempts", turn.now_ms))
-            self._state.counts["dead"] += 1
+            self._bury(letter.seq, peer, "too many attempts", turn)
         else:
             peer.mailbox.put_back(letter, not_before_ms=turn.at_ms + delay_ms)
+
+    def _bury(self, seq: int, peer: Peer, reason: str, turn: Turn) -> None:
+        self._state.writes.dead.append((seq, peer.id, reason, turn.now_ms))
+        self._state.counts["dead"] += 1
+        self.watches.tell(seq, peer.text, DEAD, turn, reason=reason)
 
     def _forget_elsewhere(self, letter: Letter, session: Session | None) -> None:
         for link in letter.holders:

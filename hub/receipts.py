@@ -8,7 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
-from orchestra.stage import ACKED, DELIVERED, READ
+from orchestra.address import Kind, parse_address
+from orchestra.errors import NotFound
+from orchestra.limits import LIST_ROWS_MAX
+from orchestra.stage import ACKED, DEAD, DELIVERED, READ, STAGES
+from orchestra.wire import MESSAGE
+
+from .grants import check_see_message
+from .unpack import unpack
 
 Rows = Callable[..., Iterator[tuple[Any, ...]]]
 """Reads the database: SQL and its parameters to rows."""
@@ -48,3 +55,78 @@ def receipts_of(rows: Rows, recipient: int, seq: int) -> list[tuple[int, int, in
             if last_seq >= seq:
                 found.append((stage, at_ms, session))
     return found
+
+
+def message(rows: Rows, seq: int) -> dict[str, Any] | None:
+    """Return one message or task with where it is for each recipient, or None; see `seen_by` before it is shown."""
+    sql = """
+        SELECT m.kind, s.text, r.text, m.recipient, m.sent_ms, m.rank, m.options, m.body
+        FROM message m JOIN origin o ON o.id = m.origin
+        JOIN address s ON s.id = o.peer JOIN address r ON r.id = m.recipient WHERE m.seq = ?
+    """
+    for kind, sender, to, recipient, sent_ms, rank, options, body in rows(sql, seq):
+        return {
+            "seq": seq,
+            "kind": kind,
+            "from": sender,
+            "to": to,
+            "sent_ms": sent_ms,
+            "rank": rank,
+            "options": unpack(options) or {},
+            "body": body,
+            "recipients": _recipients(rows, seq, recipient, to) if kind == MESSAGE else [],
+        }
+    return None
+
+
+def seen_by(found: dict[str, Any] | None, reader: str, *, seq: int) -> dict[str, Any]:
+    """Return of `message` what `reader` may see: its sender and operators all, a recipient its own receipts.
+
+    Raises:
+        NotFound: if there is no such message.
+        NotAllowed: if `reader` is neither its sender nor a recipient nor an operator.
+    """
+    if found is None:
+        raise NotFound(f"there is no message {seq}")
+    if found["kind"] != MESSAGE:
+        raise NotFound(f"{seq} is a task; see: orchestra task show {seq}")
+    peer, recipients = parse_address(reader), found["recipients"]
+    if parse_address(found["to"]).kind is not Kind.CHANNEL:  # which everybody may read
+        check_see_message(peer, sender=found["from"], recipients=[each["recipient"] for each in recipients])
+    if peer.kind is not Kind.OPERATOR and reader != found["from"]:
+        recipients = [each for each in recipients if each["recipient"] == reader]
+    return {**found, "recipients": recipients[:LIST_ROWS_MAX], "is_cut": len(recipients) > LIST_ROWS_MAX}
+
+
+def _recipients(rows: Rows, seq: int, recipient: int, to: str) -> list[dict[str, Any]]:
+    """Return where message `seq` is for each peer it went to; a channel's entry goes to nobody in particular."""
+    kind = parse_address(to).kind
+    if kind is Kind.CHANNEL:
+        return []
+    if kind is not Kind.EVERYONE:
+        return [{"recipient": to, **where(rows, recipient, seq)}]
+    matrices = rows("SELECT a.id, a.text FROM peer p JOIN address a ON a.id = p.id WHERE a.text GLOB 'matrix/*'")
+    found = [{"recipient": text, **where(rows, number, seq)} for number, text in matrices]
+    return [each for each in found if each["is_unread"] or each["receipts"]]
+
+
+def where(rows: Rows, recipient: int, seq: int) -> dict[str, Any]:
+    """Return how far message `seq` is for `recipient`: its stage, why it is dead, and every receipt in order."""
+    attempt, is_unread = 0, False
+    sql = f"SELECT attempt FROM delivery WHERE recipient = ? AND rank IN {_RANKS} AND seq = ?"
+    for row in rows(sql, recipient, seq):
+        attempt, is_unread = row[0], True
+    said: list[dict[str, Any]] = [
+        {"stage": STAGES[stage], "at_ms": at_ms, "session": session, "reason": ""}
+        for stage, at_ms, session in receipts_of(rows, recipient, seq)
+    ]
+    for reason, at_ms in rows("SELECT reason, at_ms FROM dead WHERE seq = ? AND recipient = ?", seq, recipient):
+        said.append({"stage": DEAD, "at_ms": at_ms, "session": 0, "reason": reason})
+    last = said[-1] if said else {"stage": STAGES[0], "reason": ""}
+    return {
+        "stage": last["stage"],
+        "reason": last["reason"],
+        "attempt": attempt,
+        "is_unread": is_unread,
+        "receipts": said,
+    }

@@ -52,6 +52,7 @@ class Session:
     subscriptions: dict[int, Follower] = field(default_factory=dict)
     """Its places in the channels it follows, by channel id."""
     watched: set[int] = field(default_factory=set)
+    watched_messages: set[int] = field(default_factory=set)
     calls: tuple[int, int] = (0, 0)
     """(the turn's time, CALLs taken in that turn)."""
     is_worker: bool = False

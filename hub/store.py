@@ -19,7 +19,6 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import IO, Any, Final, Literal
 
-import msgpack
 from peewee import DatabaseError, PeeweeException, SqliteDatabase
 
 from orchestra.errors import OrchestraError, StateFault, StorageFault
@@ -35,6 +34,7 @@ from .migrations import migrate
 from .roster import Origin, Peer
 from .snapshot import KnownPeer, Snapshot
 from .turn import Fetch, Writes
+from .unpack import unpack
 
 Durability = Literal["full", "fast"]
 
@@ -286,6 +286,8 @@ class Store:
         with _told(self._path):
             if fetch.what == "mail":
                 return [receipts.mail(self.rows, fetch.recipient, seq) for seq in fetch.params["seqs"]]
+            if fetch.what == "watch":
+                return [found for seq in fetch.params["seqs"] if (found := receipts.message(self.rows, seq))]
             if fetch.what == "mailbox":
                 rows = self._all(_LETTERS, fetch.recipient, *fetch.after, fetch.rows_max)
             else:
@@ -321,11 +323,6 @@ class Store:
 
     def _all(self, sql: str, *params: Any) -> list[tuple[Any, ...]]:
         return list(self._connection.execute(sql, params))
-
-
-def unpack(blob: bytes | None) -> Any:
-    """Decode what the hub itself packed into a column."""
-    return None if blob is None else msgpack.unpackb(blob)
 
 
 def _peer_row(peer: Peer) -> tuple[Any, ...]:

@@ -104,6 +104,8 @@ class Writes:
     """(peer, channel, name) → (seq, ms): a cursor moved."""
     forgotten: list[tuple[int, int, str]] = field(default_factory=list)
     """(peer, channel, name): cursors that were dropped."""
+    is_told: bool = False
+    """Whether somebody is told of what is written, so that it must be on disk first."""
     tasks: dict[int, TaskRow] = field(default_factory=dict)
     """By seq. Written over what is there."""
     task_attempts: list[AttemptRow] = field(default_factory=list)
@@ -137,6 +139,7 @@ class Writes:
             or self.forgotten
             or self.checkpoints
             or self.late_results
+            or self.is_told
         )
 
 

@@ -22,7 +22,7 @@ from typing import Any, Self
 import zmq
 
 from . import wire
-from .address import Address, parse_address, parse_peer
+from .address import Address, Kind, parse_address, parse_peer
 from .conversation import (
     Answered,
     Assigned,
@@ -35,6 +35,7 @@ from .conversation import (
     Message,
     Presence,
     Progressed,
+    Receipted,
     Refused,
     Replied,
     Requested,
@@ -42,7 +43,16 @@ from .conversation import (
     Welcomed,
 )
 from .dealer import Dealer
-from .errors import ConnectionLost, DeadlinePassed, HubUnreachable, OrchestraError, PeerError, TooLarge
+from .errors import (
+    BadOption,
+    ConnectionLost,
+    DeadLetter,
+    DeadlinePassed,
+    HubUnreachable,
+    OrchestraError,
+    PeerError,
+    TooLarge,
+)
 from .job import TIMEOUT_S_DEFAULT, Job
 from .keys import KeyPair, load_key
 from .limits import (
@@ -58,7 +68,7 @@ from .limits import (
     PROGRESS_BYTES_MAX,
     SEEN_S,
 )
-from .stage import ACKED, DELIVERED
+from .stage import ACKED, DEAD, DELIVERED, STAGES, has_reached
 from .state import HubCard, StateFolder, default_folder, this_operator
 from .task import Priority, TaskState
 from .version import VERSION
@@ -165,6 +175,74 @@ class SubmittedTask:
         if self._result is None:
             self._result = result
             self._wake()
+
+
+class SentMessage:
+    """A message whose receipts this client watches. `seq` is its number at the hub.
+
+    `receipts` holds the latest one of each recipient; there is none before something is known.
+    """
+
+    def __init__(self, client: Client, seq: int, to: str) -> None:
+        self.seq = seq
+        self.to = to
+        self.receipts: dict[str, Receipted] = {}
+        self._client = client
+        self._error: OrchestraError | None = None
+        self._news = asyncio.Event()
+
+    @property
+    def stage(self) -> str:
+        """How far it has come for every recipient."""
+        stages = [each.stage for each in self.receipts.values()]
+        if DEAD in stages:
+            return DEAD
+        return min(stages, key=STAGES.index, default=STAGES[0])
+
+    async def reached(self, stage: str, *, timeout_s: float | None = None) -> None:
+        """Wait until every recipient's receipt says `stage` or a later one. Safe to cancel and to call again.
+
+        Raises:
+            DeadLetter: if it is dead for one of them, with the reason.
+            DeadlinePassed: if that does not happen within `timeout_s`.
+        """
+        if stage not in STAGES:
+            raise BadOption(f"{stage!r} is no stage; wait for one of {', '.join(STAGES)}")
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._reached(stage)
+        except TimeoutError as exc:
+            raise DeadlinePassed(
+                f"message {self.seq} to {self.to} is {self.stage}, and not {stage} after {timeout_s:g} s; "
+                f"it is kept: orchestra trace {self.seq}"
+            ) from exc
+
+    def forget(self) -> None:
+        """Watch it no more."""
+        self._client._forget_message(self.seq)
+
+    async def _reached(self, stage: str) -> None:
+        while True:
+            dead = next((each for each in self.receipts.values() if each.stage == DEAD), None)
+            if dead is not None:
+                told = f"message {self.seq} to {dead.recipient} is dead: {dead.reason}"
+                raise DeadLetter(f"{told}; see: orchestra trace {self.seq}")
+            if has_reached(self.stage, stage):
+                return
+            if self._error is not None:
+                raise self._error
+            self._news.clear()
+            await self._news.wait()
+
+    def _tell(self, receipt: Receipted) -> None:
+        known = self.receipts.get(receipt.recipient)
+        if known is None or receipt.stage == DEAD or has_reached(receipt.stage, known.stage):
+            self.receipts[receipt.recipient] = receipt
+            self._news.set()
+
+    def _fail(self, error: OrchestraError) -> None:
+        self._error = error
+        self._news.set()
 
 
 class _Stream:
@@ -293,6 +371,8 @@ class Client:
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._tasks: dict[int, SubmittedTask] = {}
         self._submitting: dict[int, asyncio.Future[SubmittedTask]] = {}
+        self._messages: dict[int, SentMessage] = {}
+        self._watching: dict[int, str] = {}
         self._inbox = _Stream()
         self._channels: dict[str, _Place] = {}
         self._presence: _PresenceStream | None = None
@@ -309,6 +389,7 @@ class Client:
             Canceled: lambda canceled: self.on_canceled(canceled),
             Progressed: self._has_news,
             Changed: self._has_news,
+            Receipted: self._has_receipt,
             Finished: self._finished,
             Requested: self._was_requested,
             Answered: self._was_answered,
@@ -495,6 +576,8 @@ class Client:
                 future.exception()  # marked as seen: nobody may be waiting
         for task in self._tasks.values():
             task._finish(error)
+        for message in self._messages.values():
+            message._fail(error)
         self._sends.clear()
         self._calls.clear()
         self._submitting.clear()
@@ -502,14 +585,60 @@ class Client:
 
     # Sending.
 
-    async def send(self, to: str, body: str | bytes, *, priority: str | None = None) -> int:
+    async def send(
+        self,
+        to: str,
+        body: str | bytes,
+        *,
+        priority: str | None = None,
+        wait: str | None = None,
+        timeout_s: float | None = None,
+    ) -> int:
         """Send a message; return its seq once the hub has it on disk. Sent again by itself after a reconnect.
+
+        Args:
+            wait: return only when its recipient has come to this stage: delivered, read or acked.
+            timeout_s: how long to wait for that; for ever without it.
 
         Raises:
             PeerError: what the hub says against it (unknown_recipient, mailbox_full, too_large, …).
+            DeadLetter, DeadlinePassed: as `SentMessage.reached`; the message stays stored.
         """
-        n = await self._next_send(to, _bytes(body), wire.MESSAGE, _options(priority))
-        return await self._sends[n]
+        if wait is None:
+            n = await self._next_send(to, _bytes(body), wire.MESSAGE, _options(priority))
+            return await self._sends[n]
+        sent = await self.send_watched(to, body, priority=priority)
+        try:
+            await sent.reached(wait, timeout_s=timeout_s)
+        finally:
+            sent.forget()
+        return sent.seq
+
+    async def send_watched(self, to: str, body: str | bytes, *, priority: str | None = None) -> SentMessage:
+        """Send a message and watch its receipts; returns once the hub has it on disk. `forget` it when done."""
+        options = {**(_options(priority) or {}), "watch": True}
+        n = await self._next_send(to, _bytes(body), wire.MESSAGE, options)
+        self._watching[n] = to
+        try:
+            seq = await self._sends[n]
+        finally:
+            self._watching.pop(n, None)
+        if parse_address(to).kind is Kind.EVERYONE:  # only the hub knows who that is
+            return await self.watch_message(seq)
+        return self._messages[seq]
+
+    async def watch_message(self, seq: int) -> SentMessage:
+        """Watch the receipts of a message that was sent earlier.
+
+        Raises:
+            NotAllowed: if it is another's.
+            NotFound: if there is none.
+        """
+        found = await self.call("message.get", seq=seq)
+        message = self._messages.setdefault(seq, SentMessage(self, seq, found["to"]))
+        [ref] = self._talk.watch_messages([seq])
+        await self._call(ref)
+        return message
 
     async def send_all(self, to: str, bodies: Iterable[str | bytes]) -> list[int]:
         """Send many messages to one address, in their order and in batches; return their seqs.
@@ -884,6 +1013,9 @@ class Client:
 
     def _was_stored(self, stored: Stored) -> None:
         future = self._sends.pop(stored.n, None)
+        if self._watching and stored.n in self._watching:  # before whoever waits for it runs: news may come meanwhile
+            to = self._watching[stored.n]
+            self._messages.setdefault(stored.seq, SentMessage(self, stored.seq, to))
         if future is not None:
             if not future.done():
                 future.set_result(stored.seq)
@@ -895,6 +1027,16 @@ class Client:
                 made.set_result(task)
         if not self._room.is_set() and not self._talk.is_full:
             self._room.set()
+
+    def _has_receipt(self, receipt: Receipted) -> None:
+        message = self._messages.get(receipt.seq)
+        if message is not None:
+            message._tell(receipt)
+
+    def _forget_message(self, seq: int) -> None:
+        if self._messages.pop(seq, None) is not None:
+            self._talk.unwatch_message(seq)
+            self._flush_soon()
 
     def _was_welcomed(self, welcomed: Welcomed) -> None:
         self.address, self.generation = welcomed.address, welcomed.generation

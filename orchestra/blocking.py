@@ -161,9 +161,17 @@ class Client:
     ) -> None:
         self.close()
 
-    def send(self, to: str, body: str | bytes, *, priority: str | None = None) -> int:
-        """Send a message; return its seq once the hub has it on disk."""
-        return self._loop.run(self._client.send(to, body, priority=priority))
+    def send(
+        self,
+        to: str,
+        body: str | bytes,
+        *,
+        priority: str | None = None,
+        wait: str | None = None,
+        timeout_s: float | None = None,
+    ) -> int:
+        """Send a message; return its seq once the hub has it on disk, or once it came to the stage `wait`."""
+        return self._loop.run(self._client.send(to, body, priority=priority, wait=wait, timeout_s=timeout_s))
 
     def send_all(self, to: str, bodies: Iterable[str | bytes]) -> list[int]:
         """Send many messages to one address, in their order and in batches; return their seqs."""

@@ -43,7 +43,7 @@ from .wire import (
     Record,
 )
 
-_WATCHED_AT_ONCE: Final = 200  # tasks in one CALL
+_WATCHED_AT_ONCE: Final = 200  # tasks or messages in one CALL
 
 
 class Welcomed(NamedTuple):
@@ -120,6 +120,17 @@ class Changed(NamedTuple):
     facts: dict[str, Any]
 
 
+class Receipted(NamedTuple):
+    """A watched message is at `stage` for `recipient`; `dead` has a `reason`."""
+
+    seq: int
+    to: str
+    recipient: str
+    stage: str
+    at_ms: int
+    reason: str
+
+
 class Finished(NamedTuple):
     """A watched task is over."""
 
@@ -189,6 +200,7 @@ Happening = (
     | Assigned
     | Progressed
     | Changed
+    | Receipted
     | Finished
     | Canceled
     | Presence
@@ -265,6 +277,7 @@ class Conversation:
         """Messages handed on and not acknowledged yet: seq → newest lease."""
         self._seen = SeenSeqs()
         self._watched: set[int] = set()
+        self._watched_messages: set[int] = set()
         self._subscriptions: dict[str, int | None] = {}
         self._watches_presence = False
         self._resent: set[int] = set()
@@ -381,6 +394,20 @@ class Conversation:
         """Say that the entries up to `seq` were dealt with: more may come, and the cursor moves."""
         return self.call("channel.seen", {"channel": channel, "seq": seq, **({"cursor": cursor} if cursor else {})})
 
+    def watch_messages(self, seqs: Iterable[int]) -> list[int]:
+        """Follow messages; the replies to the returned CALLs say where they are now, as `Receipted`."""
+        wanted = list(seqs)
+        self._watched_messages.update(wanted)
+        starts = range(0, len(wanted), _WATCHED_AT_ONCE)
+        return [self.call("message.watch", {"seqs": wanted[start : start + _WATCHED_AT_ONCE]}) for start in starts]
+
+    def unwatch_message(self, seq: int) -> None:
+        """Follow a message no more."""
+        if seq in self._watched_messages:
+            self._watched_messages.discard(seq)
+            if self.is_open:
+                self.call("message.unwatch", {"seqs": [seq]})
+
     def unsubscribe(self, channel: str) -> None:
         if self._subscriptions.pop(channel, 0) != 0 and self.is_open:
             self.call("unsubscribe", {"channel": channel})
@@ -468,6 +495,9 @@ class Conversation:
                     found.append(Changed(record[2].get("seq", 0), record[2]))
                 elif record[1] == "presence":
                     found.append(_presence(record[2]))
+                elif record[1] == "receipt":
+                    told = record[2]
+                    found.append(Receipted(*(told[name] for name in Receipted._fields)))
             elif verb == REPLY:
                 self._replied(record, found)
             elif verb == RESPONSE:
@@ -520,11 +550,21 @@ class Conversation:
             if sent[0] == RESULT:
                 if self._held.get(sent[2]) == sent[3]:
                     del self._held[sent[2]]
-            elif first_n + i in self._resent and (sent[5] or {}).get("watch"):
-                self.watch([first_seq + i])
+            elif sent[5] and sent[5].get("watch"):
+                self._is_watched(first_n + i, first_seq + i, sent[3])
             found.append(Stored(first_n + i, first_seq + i))
         if self._resent and not sends:
             self._resent.clear()
+
+    def _is_watched(self, n: int, seq: int, kind: int) -> None:
+        """What was asked to be watched is stored. An earlier session may have been told of it: ask where it is."""
+        if kind == TASK:
+            if n in self._resent:
+                self.watch([seq])
+        elif n in self._resent:
+            self.watch_messages([seq])
+        else:
+            self._watched_messages.add(seq)
 
     def _replied(self, record: Record, found: list[Happening]) -> None:
         _, ref, result = record
@@ -541,6 +581,8 @@ class Conversation:
             found += map(_presence, result["peers"])
             if result["is_cut"]:  # one reply could not hold them all
                 self.call("presence.watch", {"after": result["peers"][-1]["address"]})
+        elif asked[2] == "message.watch":
+            self._told_receipts(asked[3]["seqs"], result, found)
         found.append(Replied(CALL, ref, result))
 
     def _told_outcomes(self, asked: list[int], result: dict[str, Any], found: list[Happening]) -> None:
@@ -554,6 +596,16 @@ class Conversation:
                 found.append(Changed(seq, facts))
         if result["is_cut"]:  # one reply could not hold them all
             self.watch(asked[asked.index(seq) + 1 :])
+
+    def _told_receipts(self, asked: list[int], result: dict[str, Any], found: list[Happening]) -> None:
+        seq = 0
+        for message in result["messages"]:
+            seq = message["seq"]
+            for each in message["recipients"]:
+                at_ms = each["receipts"][-1]["at_ms"] if each["receipts"] else 0
+                found.append(Receipted(seq, message["to"], each["recipient"], each["stage"], at_ms, each["reason"]))
+        if result["is_cut"]:
+            self.watch_messages(asked[asked.index(seq) + 1 :])
 
     def _refused(self, record: Record, found: list[Happening]) -> None:
         _, verb, ref, code, text = record
@@ -588,6 +640,7 @@ class Conversation:
         self._resent.update(self._sends)
         self._outbox = [*self._sends.values(), *self._calls.values(), *unsent]
         self.watch(sorted(self._watched))
+        self.watch_messages(sorted(self._watched_messages))
         for channel, after in self._subscriptions.items():
             if not any(each[2] == "subscribe" and each[3]["channel"] == channel for each in self._calls.values()):
                 self.subscribe(channel, after)

@@ -25,6 +25,7 @@ OrchestraError                     has a `code` for machines and one sentence fo
 │   ├── NotAsked                   the task waits for no answer
 │   ├── MailboxFull                try again later
 │   ├── HubFull                    try again later
+│   ├── DeadLetter                 a message that was waited for is dead
 │   ├── Offline                    a live request to a peer that is not connected
 │   └── DeadlinePassed             a live request that was not answered in time
 ├── ConnectionFault                between this process and the hub
@@ -147,6 +148,10 @@ class MailboxFull(PeerError):
 
 class HubFull(PeerError):
     code, is_temporary = "hub_full", True
+
+
+class DeadLetter(PeerError):
+    code = "dead_letter"
 
 
 class Offline(PeerError):

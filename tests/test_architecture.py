@@ -49,6 +49,8 @@ PURE = [
     "hub/snapshot.py",
     "hub/tasks.py",
     "hub/turn.py",
+    "hub/unpack.py",
+    "hub/watches.py",
 ]
 IMPURE = {
     "asyncio", "concurrent", "datetime", "fcntl", "getpass", "io", "logging", "multiprocessing", "os",

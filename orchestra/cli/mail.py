@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestra.limits import BODY_BYTES_MAX
+from orchestra.stage import STAGES
 from orchestra.task import Priority
 
 from .shared import FAILED, ago, clean, client_options, fail, print_json, say, table, with_client
@@ -29,27 +30,60 @@ if TYPE_CHECKING:
     show_default="normal",
     help="What is more urgent is taken first.",
 )
+@click.option(
+    "--wait",
+    type=click.Choice(STAGES[1:]),
+    default=None,
+    show_default="not at all",
+    help="Return only when it was delivered, read, or acked (dealt with).",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=None,
+    show_default="for ever",
+    help="Seconds to --wait; the message stays stored.",
+)
 @client_options
 def send(
-    to: str, text: str | None, priority: str | None, state: Path | None, address: str | None, as_json: bool
+    to: str,
+    text: str | None,
+    priority: str | None,
+    wait: str | None,
+    timeout: float | None,
+    state: Path | None,
+    address: str | None,
+    as_json: bool,
 ) -> None:
     """Send TEXT to TO: agent/NAME, matrix/NAME, operator/NAME, channel/NAME, or * for every matrix.
 
     Without TEXT (or with -) it is read from standard input. When this returns, the message is on the hub's disk; a
-    recipient who is away gets it on return.
+    recipient who is away gets it on return. With --wait it returns when the recipient has it: 0 when the stage is
+    reached, 75 when --timeout is over, 1 when the message is dead.
     """
+    if timeout is not None and wait is None:
+        raise click.UsageError("--timeout says how long to --wait; name the stage to wait for")
     if text is None and sys.stdin.isatty():
         raise click.UsageError("write the text as the second argument, or pipe it in")
     body = sys.stdin.buffer.read(BODY_BYTES_MAX + 1) if text in (None, "-") else (text or "").encode()
 
-    async def sending(client: Client) -> int:
-        return await client.send(to, body, priority=priority)
+    def told(seq: int, stage: str) -> None:
+        if as_json:
+            print_json({"seq": seq, "to": to, "stage": stage})
+        else:
+            click.echo(f"message {seq} to {to} is {stage}")
 
-    seq = with_client(state, address, sending)
-    if as_json:
-        print_json({"seq": seq, "to": to})
-    else:
-        click.echo(f"message {seq} to {to} is stored")
+    async def sending(client: Client) -> None:
+        if wait is None:
+            told(await client.send(to, body, priority=priority), STAGES[0])
+            return
+        sent = await client.send_watched(to, body, priority=priority)
+        try:
+            await sent.reached(wait, timeout_s=timeout)
+        finally:
+            told(sent.seq, sent.stage)
+
+    with_client(state, address, sending)
 
 
 @click.command()

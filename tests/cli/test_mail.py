@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -170,3 +171,18 @@ def test_a_long_text_is_shortened_in_the_inbox_and_whole_when_read(desk: Place, 
     desk.run("send", to, text)
     assert desk.run("inbox", "--as", to).stdout.rstrip().endswith("...")
     assert text in desk.run("read", "--all", "--as", to).stdout
+
+
+def test_send_waits_until_the_message_was_read(desk: Place, known: Callable[[str], str]) -> None:
+    to = known("matrix/waited")
+    ended = desk.run("send", to, "nobody reads this", "--wait", "delivered", "--timeout", "0.1")
+    seq = ended.stdout.split()[1]
+    assert ended.stdout == f"message {seq} to {to} is stored\n"
+    assert ended.code == 75
+    assert ended.stderr == (
+        f"error: message {seq} to {to} is stored, and not delivered after 0.1 s; it is kept: orchestra trace {seq}\n"
+    )
+    ended = desk.run("send", to, "x", "--wait", "read", "--timeout", "0.1", "--json")
+    assert (ended.code, json.loads(ended.stdout)["data"]["stage"]) == (75, "stored")
+    assert desk.run("send", to, "x", "--timeout", "3").code == 2
+    assert desk.run("send", "channel/status", "x", "--wait", "read").code == 2

@@ -88,7 +88,7 @@ def test_a_send_to_what_is_no_recipient_is_refused_by_its_number(hub: FakeHub, t
         {"priority": {}},
         {"unknown": 1},
         {b"priority": "low"},
-        {"watch": True},
+        {"watch": 1},
         {"x" * 4000: 1},
     ],
 )

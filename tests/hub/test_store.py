@@ -15,8 +15,9 @@ import pytest
 from orchestra import wire
 from orchestra.errors import StateFault, StorageFault
 from orchestra.hub.roster import Origin
-from orchestra.hub.store import Store, unpack
+from orchestra.hub.store import Store
 from orchestra.hub.turn import Fetch, Writes
+from orchestra.hub.unpack import unpack
 from orchestra.task import TaskState
 from orchestra.wire import pack
 
