@@ -1,7 +1,8 @@
 """CurveZMQ key pairs and the files they live in.
 
 A key file is ZPL text as `zmq.auth` reads it. It holds a secret, so it is made with mode 0600 inside a folder of mode
-0700, and one that others may read is refused, as ssh does.
+0700, and one that others may read is refused, as ssh does. The secret may be sealed with a passphrase; then the file
+has a `sealed-secret-key` in its place.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ import zmq
 from zmq.utils import z85
 
 from .errors import KeyFault
+from .passphrase import passphrase, seal, unseal
 
 _LINE: Final = re.compile(r'^\s*(public-key|secret-key)\s*=\s*"([^"]{40})"\s*$', re.MULTILINE)
+_SEALED: Final = re.compile(r'^\s*sealed-secret-key\s*=\s*"([A-Za-z0-9+/=]+)"\s*$', re.MULTILINE)
 _LOOSE: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -57,11 +60,32 @@ def make_key_pair() -> KeyPair:
 
 
 def load_key(path: Path) -> KeyPair:
-    """Read a key file.
+    """Read a key file; one that is sealed, with the passphrase of `orchestra.passphrase`.
 
     Raises:
-        KeyFault: if it is missing, unreadable, readable by others, or not a key file.
+        KeyFault: if it is missing, unreadable, readable by others, not a key file, or sealed with another passphrase.
     """
+    text = _read(path)
+    found = dict(_LINE.findall(text))
+    sealed = _SEALED.search(text)
+    if sealed is not None and "secret-key" not in found:
+        what = f"key file {path}"
+        found["secret-key"] = unseal(sealed[1], passphrase(what), what=what)
+    if not all(is_public_key(found.get(half, "")) for half in ("public-key", "secret-key")):
+        raise KeyFault(f"{path} is not a key file; move it away and start again to make a new key")
+    return KeyPair(found["public-key"], found["secret-key"])
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether the secret in a key file needs a passphrase.
+
+    Raises:
+        KeyFault: as `load_key`.
+    """
+    return _SEALED.search(_read(path)) is not None
+
+
+def _read(path: Path) -> str:
     try:
         mode = path.stat().st_mode
         text = path.read_text(encoding="utf-8")
@@ -70,23 +94,24 @@ def load_key(path: Path) -> KeyPair:
         raise KeyFault(f"key file {path} can't be read: {reason}") from exc
     if mode & _LOOSE:
         raise KeyFault(f"key file {path} may be read by others; mend it with: chmod 600 {path}")
-    found = dict(_LINE.findall(text))
-    if not all(is_public_key(found.get(half, "")) for half in ("public-key", "secret-key")):
-        raise KeyFault(f"{path} is not a key file; move it away and start again to make a new key")
-    return KeyPair(found["public-key"], found["secret-key"])
+    return text
 
 
-def save_key(path: Path, pair: KeyPair, *, owner: str) -> None:
-    """Write a key file that did not exist, whole or not at all.
+def save_key(path: Path, pair: KeyPair, *, owner: str, word: bytes | None = None, is_new: bool = True) -> None:
+    """Write a key file, whole or not at all; sealed with the passphrase `word` where there is one.
+
+    Args:
+        is_new: it must not exist yet; otherwise it is written over.
 
     Raises:
         KeyFault: if it exists, or its folder can't be written.
     """
+    secret = f'secret-key = "{pair.secret}"' if word is None else f'sealed-secret-key = "{seal(pair.secret, word)}"'
     text = (
         f"# The secret key of {owner}. Keep it on this machine.\n"
         "curve\n"
         f'    public-key = "{pair.public}"\n'
-        f'    secret-key = "{pair.secret}"\n'
+        f"    {secret}\n"
     )
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -96,7 +121,10 @@ def save_key(path: Path, pair: KeyPair, *, owner: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.link(draft, path)  # fails if somebody was quicker, and then theirs stands
+        if is_new:
+            os.link(draft, path)  # fails if somebody was quicker, and then theirs stands
+        else:
+            draft.replace(path)
     except OSError as exc:
         raise KeyFault(f"key file {path} can't be written: {exc.strerror}") from exc
     finally:

@@ -11,11 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestra.address import Kind, parse_peer
+from orchestra.address import Address, Kind, parse_peer
 from orchestra.limits import INVITATION_S_MAX, INVITATION_USES_MAX
-from orchestra.state import HubCard, StateFolder, default_folder
+from orchestra.state import HubCard, StateFolder, default_folder, this_operator
 
-from .shared import FAILED, Duration, ago, client_options, print_json, say, state_option, table, with_client
+from .shared import (
+    CONFLICT,
+    FAILED,
+    Duration,
+    ago,
+    client_options,
+    fail,
+    print_json,
+    say,
+    state_option,
+    table,
+    with_client,
+)
 
 if TYPE_CHECKING:
     from orchestra.aio import Client
@@ -131,7 +143,7 @@ def join(code: str | None, state: Path | None, as_json: bool) -> None:
 
 @click.group()
 def keys() -> None:
-    """Show, accept and revoke the keys that are let in."""
+    """Show, accept and revoke the keys that are let in; seal those that lie here."""
 
 
 @keys.command("list")
@@ -166,6 +178,42 @@ def _standing(invitation: dict[str, Any], now_ms: int) -> str:
         return "expired"
     minutes = max(1, round((invitation["expires_ms"] - now_ms) / 60_000))
     return f"open for {minutes} min, {invitation['uses_left']} left"
+
+
+@keys.command("seal")
+@click.argument("peer", metavar="PEER", required=False)
+@state_option
+def seal_(peer: str | None, state: Path | None) -> None:
+    """Seal the key file of PEER (without it: yours) with a passphrase.
+
+    Whoever starts PEER then types the passphrase, or has it in the file that ORCHESTRA_KEY_PASSPHRASE_FILE names.
+    """
+    from orchestra.keys import is_sealed, load_key, save_key
+    from orchestra.passphrase import passphrase
+
+    who, path = _key_file(peer, state)
+    if is_sealed(path):
+        fail(f"{path} is sealed already; to give it another passphrase: orchestra keys unseal {who}", CONFLICT)
+    pair = load_key(path)
+    save_key(path, pair, owner=str(who), word=passphrase(f"key file {path}", is_new=True), is_new=False)
+    click.echo(f"{path} is sealed")
+
+
+@keys.command("unseal")
+@click.argument("peer", metavar="PEER", required=False)
+@state_option
+def unseal_(peer: str | None, state: Path | None) -> None:
+    """Take the passphrase off the key file of PEER (without it: yours)."""
+    from orchestra.keys import load_key, save_key
+
+    who, path = _key_file(peer, state)
+    save_key(path, load_key(path), owner=str(who), is_new=False)
+    click.echo(f"{path} needs no passphrase any more")
+
+
+def _key_file(peer: str | None, state: Path | None) -> tuple[Address, Path]:
+    who = parse_peer(peer) if peer else this_operator()
+    return who, StateFolder(state or default_folder()).key_of(who)
 
 
 @keys.command()

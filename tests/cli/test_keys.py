@@ -127,3 +127,17 @@ def test_what_is_wrong_is_one_sentence(place: Place, words: tuple[str, ...], sai
 def test_a_bad_length_of_time_is_refused(place: Place, ttl: str) -> None:
     ended = place.run("invite", "agent/a", "--ttl", ttl)
     assert ended.code == 2
+
+
+def test_a_key_can_be_sealed_and_unsealed(place: Place) -> None:
+    place.hub()
+    word = place.folder / "word"
+    word.write_text("open sesame")
+    word.chmod(0o600)
+    env = place.env(ORCHESTRA_KEY_PASSPHRASE_FILE=str(word))
+    assert place.run("keys", "seal", env=env).stdout.endswith("is sealed\n")
+    assert "is sealed with a passphrase" in place.run("status").assert_is_one_sentence(3)
+    assert place.run("status", env=env).code == 0
+    assert "is sealed already" in place.run("keys", "seal", env=env).assert_is_one_sentence(5)
+    assert place.run("keys", "unseal", env=env).code == 0
+    assert place.run("status").code == 0
