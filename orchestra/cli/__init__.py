@@ -24,6 +24,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "send": ("mail:send", "Send a message to a peer, a channel or everyone."),
     "inbox": ("mail:inbox", "Show the unread messages to you; they stay unread."),
     "read": ("mail:read", "Show messages in full and mark them as read."),
+    "channel": ("channel:channel", "Publish to named logs and follow them."),
+    "context": ("context:context", "Read and set what everybody should know."),
     "invite": ("keys:invite", "Print a code that lets one new peer in."),
     "join": ("keys:join", "Join a hub with the code of an invitation."),
     "keys": ("keys:keys", "Show, accept and revoke the keys that are let in."),

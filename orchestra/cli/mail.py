@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from orchestra.limits import BODY_BYTES_MAX
 from orchestra.stage import STAGES
 from orchestra.task import Priority
 
-from .shared import FAILED, ago, clean, client_options, fail, print_json, say, table, with_client
+from .shared import FAILED, ago, clean, client_options, fail, print_json, say, table, text_or_stdin, with_client
 
 if TYPE_CHECKING:
     from orchestra.aio import Client
@@ -63,9 +61,7 @@ def send(
     """
     if timeout is not None and wait is None:
         raise click.UsageError("--timeout says how long to --wait; name the stage to wait for")
-    if text is None and sys.stdin.isatty():
-        raise click.UsageError("write the text as the second argument, or pipe it in")
-    body = sys.stdin.buffer.read(BODY_BYTES_MAX + 1) if text in (None, "-") else (text or "").encode()
+    body = text_or_stdin(text)
 
     def told(seq: int, stage: str) -> None:
         if as_json:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
+from orchestra import limits
 from orchestra.errors import (
     BadAddress,
     BadOption,
@@ -122,6 +123,15 @@ def fail(text: str, code: int) -> NoReturn:
     """End the program with one sentence."""
     click.echo(f"{click.style('error:', fg='red', bold=True)} {text}", err=True)
     sys.exit(code)
+
+
+def text_or_stdin(text: str | None) -> bytes:
+    """Return what the user wrote as an argument; without it (or with -) what is piped in."""
+    if text not in (None, "-"):
+        return text.encode() if text else b""
+    if text is None and sys.stdin.isatty():
+        raise click.UsageError("write the text as the second argument, or pipe it in")
+    return sys.stdin.buffer.read(limits.BODY_BYTES_MAX + 1)  # one more than allowed, so that it is refused and not cut
 
 
 def say(text: str) -> None:
