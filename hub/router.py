@@ -49,12 +49,15 @@ class Arrived(NamedTuple):
 class Router:
     """The hub's sockets. One thread; everything returns at once."""
 
-    def __init__(self, key: KeyPair, *, identity_of: Callable[[str], str | None]) -> None:
+    def __init__(
+        self, key: KeyPair, *, identity_of: Callable[[str], str | None], counts: Counter[str] | None = None
+    ) -> None:
         """Args:
         identity_of: what a public key (Z85) proves, or None for a key that is not let in.
+        counts: where what happens is counted by name.
         """
         assert zmq.has("curve"), "this libzmq was built without CURVE"
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter() if counts is None else counts
         self._identity_of = identity_of
         self._known: dict[bytes, int] = {}
         self._links: dict[int, bytes] = {}

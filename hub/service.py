@@ -16,12 +16,13 @@ import random
 import resource
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 
 from orchestra.errors import Malformed, StorageFault, TooLarge
 from orchestra.keys import load_or_make_key
-from orchestra.limits import ACKS_HELD_MAX, ACKS_HELD_S, SESSIONS_MAX, TURN_RECORDS_MAX
+from orchestra.limits import ACKS_HELD_MAX, ACKS_HELD_S, SEND_QUEUE_FRAMES, SESSIONS_MAX, TURN_RECORDS_MAX
 from orchestra.state import HubCard, this_operator
 from orchestra.version import VERSION
 from orchestra.wire import BYE, ERROR, FROM_PEER, Decoder
@@ -62,7 +63,10 @@ class Hub:
         self._store = Store(state.database, durability=settings.durability)
         self._router: Router | None = None
         try:
-            self._router = router = Router(key, identity_of=lambda public: self._decider.enrolment.identity_of(public))
+            self._counts: Counter[str] = Counter()
+            self._router = router = Router(
+                key, identity_of=lambda public: self._decider.enrolment.identity_of(public), counts=self._counts
+            )
             self._facts = {
                 "version": VERSION,
                 "pid": os.getpid(),
@@ -157,7 +161,9 @@ class Hub:
 
     def _load(self) -> Decider:
         snapshot = self._store.load(now_ms=_wall_ms())
-        return Decider(snapshot, self._numbers, facts=self._facts, at_ms=_steady_ms(), archive=self._store)
+        decider = Decider(snapshot, self._numbers, facts=self._facts, at_ms=_steady_ms(), archive=self._store)
+        decider.state.counts = self._counts  # of the process: they outlive a turn that is undone
+        return decider
 
     def _turn(self) -> Turn:
         return Turn(now_ms=_wall_ms(), at_ms=_steady_ms())
@@ -251,15 +257,28 @@ class Hub:
     def _deliver(self, turn: Turn) -> list[bytes]:
         """Send what is owed; return the connections that are gone or do not read."""
         router, gone = self._open_router(), []
+        slow_readers = self._counts["slow_reader"]
         # Answers to whoever spoke were owed first, and are sent last: others wait for what they set off.
         for link in reversed(turn.out):
             assert isinstance(link, bytes)
             if not router.send(link, turn.out[link]):
                 gone.append(link)
+                if self._counts["slow_reader"] > slow_readers:
+                    slow_readers += 1
+                    self._tell_of_slow_reader(link)
         for link in turn.kicks:
             # What it was told last must reach it first, or it would not know why and come back.
             asyncio.get_running_loop().call_later(_KICK_AFTER_S, self._kick, link)
         return gone
+
+    def _tell_of_slow_reader(self, link: Link) -> None:
+        session = self._decider.state.roster.sessions.get(link)
+        logger.warning(
+            "%s is dropped: it left %d frames unread",
+            session.peer.text if session is not None else "a peer without a session",
+            SEND_QUEUE_FRAMES,
+            extra={"action": "slow_reader"},
+        )
 
     def _kick(self, link: Link) -> None:
         assert isinstance(link, bytes)
@@ -285,14 +304,12 @@ class Hub:
         if isinstance(fault, StorageFault):
             code, text = fault.code, str(fault)
         router, links = self._open_router(), list(self._decider.state.roster.sessions)
-        counts = self._decider.state.counts
         try:
             self._decider = self._load()
         except StorageFault as unreadable:
             self._fault = unreadable  # serve nobody, and let whoever started us decide
             self.stop()
-        self._decider.state.counts = counts
-        counts["turns_undone"] += 1
+        self._counts["turns_undone"] += 1
         for link in links:
             assert isinstance(link, bytes)
             router.send(link, [[BYE, code, text]])

@@ -49,7 +49,16 @@ def _lines(found: dict[str, Any]) -> list[str]:
     )
     trouble = {
         name: counts[name]
-        for name in ("refused", "malformed", "redelivered", "lost_leases", "silent", "turns_undone")
+        for name in (
+            "refused",
+            "malformed",
+            "redelivered",
+            "lost_leases",
+            "silent",
+            "slow_reader",
+            "keys_refused",
+            "turns_undone",
+        )
         if counts.get(name)
     }
     if trouble:

@@ -263,7 +263,7 @@ def test_an_agent_whose_name_another_process_takes_over_ends_and_says_so(place: 
     place.agent("twin")
     ended = first.wait_end()
     assert ended.code == 5
-    assert ended.stderr.splitlines()[-1] == "error: another process connected as agent/twin"
+    assert ended.stderr.splitlines()[-1] == "error: another process works as agent/twin now"
     assert "Traceback" not in ended.stderr
 
 

@@ -107,7 +107,7 @@ class LiveHub:
         return self.folder.read_card().public_key
 
     def count(self, name: str) -> int:
-        return int(self.decider.state.counts[name] + self.router.counts[name])
+        return int(self.decider.state.counts[name])
 
     def enrol(self, text: str) -> KeyPair:
         """Make a key, and let the hub know it as an operator's call would."""

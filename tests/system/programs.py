@@ -12,16 +12,22 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from orchestra import aio
+import msgpack
+import pytest
+import zmq
+
+from orchestra import aio, wire
 from orchestra.address import parse_peer
 from orchestra.enrol import enrol_here
-from orchestra.state import StateFolder
+from orchestra.keys import KeyPair
+from orchestra.state import HubCard, StateFolder
 
 T = TypeVar("T")
 
@@ -84,6 +90,64 @@ async def peer_facts(client: aio.Client, address: str) -> dict[str, Any]:
     return dict(found)
 
 
+class RawPeer:
+    """A DEALER of a peer whose key the hub knows, that keeps no rules."""
+
+    def __init__(self, card: HubCard, key: KeyPair, **options: int) -> None:
+        self._card, self._key, self._options = card, key, options
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._heard: deque[list[Any]] = deque()
+        self.socket = self._connect()
+
+    def _connect(self) -> zmq.Socket[bytes]:
+        made = self._context.socket(zmq.DEALER)
+        made.linger = 0
+        made.sndtimeo = made.rcvtimeo = int(BOUND_S * 1000)
+        made.set(zmq.ROUTING_ID, os.urandom(15) + b"\x01")
+        made.set(zmq.CURVE_SERVERKEY, self._card.public_key.encode())
+        made.set(zmq.CURVE_PUBLICKEY, self._key.public.encode())
+        made.set(zmq.CURVE_SECRETKEY, self._key.secret.encode())
+        for name, value in self._options.items():
+            made.set(getattr(zmq, name), value)
+        made.connect(self._card.endpoints[-1])
+        return made
+
+    def again(self) -> None:
+        """Go away without a word, and come back."""
+        self.socket.close(0)
+        self._heard.clear()
+        self.socket = self._connect()
+
+    def say(self, *records: list[Any]) -> None:
+        self.socket.send(msgpack.packb(list(records)))
+
+    def hears(self, verb: int) -> Any:
+        """Return the next record of this verb; others are passed over."""
+        while True:
+            while self._heard:
+                record = self._heard.popleft()
+                if record[0] == verb:
+                    return record
+            self._heard.extend(msgpack.unpackb(self.socket.recv(), strict_map_key=False))
+
+    def wait_hung_up(self, *, after: bytes) -> None:
+        """Send something that makes the hub end the connection, and wait until it has."""
+        monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        monitor.rcvtimeo = int(BOUND_S * 1000)
+        self.socket.send(after)
+        monitor.recv_multipart()
+        self.socket.disable_monitor()
+        monitor.close(0)
+
+    def code(self) -> str:
+        """Return the code of the next ERROR."""
+        return str(self.hears(wire.ERROR)[3])
+
+    def close(self) -> None:
+        self.socket.close(0)
+        self._context.term()
+
+
 class Reader:
     """A peer that reads everything, and tells when it has seen enough."""
 
@@ -108,6 +172,15 @@ class Reader:
                 self.bodies.setdefault(message.sender, []).append(int(message.body))
             async with self._arrived:
                 self._arrived.notify_all()
+
+
+def resident_bytes(pid: int) -> int:
+    """Return how much memory a process has."""
+    status = Path(f"/proc/{pid}/status")
+    if not status.exists():
+        pytest.skip("the memory of another process is read from /proc")
+    (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmRSS")]
+    return int(line.split()[1]) * 1024
 
 
 @dataclass

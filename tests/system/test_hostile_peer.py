@@ -3,88 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-from collections import deque
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgpack
 import pytest
-import zmq
 
 from orchestra import aio, wire
 from orchestra.address import parse_peer
 from orchestra.enrol import enrol_here
 from orchestra.errors import KeyRefused
-from orchestra.keys import KeyPair, make_key_pair
+from orchestra.keys import make_key_pair
 from orchestra.limits import BODY_BYTES_MAX, FRAME_BYTES_MAX
-from orchestra.state import HubCard, StateFolder
+from orchestra.state import StateFolder
 
-from .programs import BOUND_S, Place, is_alive, peer
+from .programs import BOUND_S, Place, RawPeer, is_alive, peer, resident_bytes
 
 MESSAGES = 2000
 FLOOD = 3000
 MIB = 2**20
 GROWTH_BYTES_MAX = 64 * MIB
 HELLO = [wire.HELLO, 1, 1, "", b"hostile!", 4096, 0, [], [], {}]
-
-
-class _Hostile:
-    """A DEALER of a peer whose key the hub knows."""
-
-    def __init__(self, card: HubCard, key: KeyPair) -> None:
-        self._card, self._key = card, key
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._heard: deque[list[Any]] = deque()
-        self.socket = self._connect()
-
-    def _connect(self) -> zmq.Socket[bytes]:
-        made = self._context.socket(zmq.DEALER)
-        made.linger = 0
-        made.sndtimeo = made.rcvtimeo = int(BOUND_S * 1000)
-        made.set(zmq.ROUTING_ID, os.urandom(15) + b"\x01")
-        made.set(zmq.CURVE_SERVERKEY, self._card.public_key.encode())
-        made.set(zmq.CURVE_PUBLICKEY, self._key.public.encode())
-        made.set(zmq.CURVE_SECRETKEY, self._key.secret.encode())
-        made.connect(self._card.endpoints[-1])
-        return made
-
-    def again(self) -> None:
-        """Go away without a word, and come back."""
-        self.socket.close(0)
-        self._heard.clear()
-        self.socket = self._connect()
-
-    def say(self, *records: list[Any]) -> None:
-        self.socket.send(msgpack.packb(list(records)))
-
-    def hears(self, verb: int) -> list[Any]:
-        """Return the next record of this verb; others are passed over."""
-        while True:
-            while self._heard:
-                record: list[Any] = self._heard.popleft()
-                if record[0] == verb:
-                    return record
-            self._heard.extend(msgpack.unpackb(self.socket.recv(), strict_map_key=False))
-
-    def wait_hung_up(self, *, after: bytes) -> None:
-        """Send something that makes the hub end the connection, and wait until it has."""
-        monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        monitor.rcvtimeo = int(BOUND_S * 1000)
-        self.socket.send(after)
-        monitor.recv_multipart()
-        self.socket.disable_monitor()
-        monitor.close(0)
-
-    def code(self) -> str:
-        """Return the code of the next ERROR."""
-        return str(self.hears(wire.ERROR)[3])
-
-    def close(self) -> None:
-        self.socket.close(0)
-        self._context.term()
 
 
 @pytest.fixture(scope="module")
@@ -96,19 +36,19 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 
 @pytest.fixture
-def hostile(place: Place) -> Iterator[_Hostile]:
+def hostile(place: Place) -> Iterator[RawPeer]:
     folder = StateFolder(place.state)
     key = asyncio.run(enrol_here(folder, parse_peer("agent/hostile")))
-    hostile = _Hostile(folder.read_card(), key)
+    hostile = RawPeer(folder.read_card(), key)
     yield hostile
     hostile.close()
 
 
 def test_two_peers_do_not_notice_a_third_that_sends_garbage_and_the_hub_stays_as_it_is(
-    place: Place, hostile: _Hostile
+    place: Place, hostile: RawPeer
 ) -> None:
     hub = place.programs[0]
-    before_bytes = _resident_bytes(hub.pid)
+    before_bytes = resident_bytes(hub.pid)
 
     async def exchange() -> list[str]:
         lost: list[str] = []
@@ -132,11 +72,11 @@ def test_two_peers_do_not_notice_a_third_that_sends_garbage_and_the_hub_stays_as
     assert asyncio.run(exchange()) == []
     assert is_alive(hub.pid)
     assert "Traceback" not in hub.stderr
-    grown = _resident_bytes(hub.pid) - before_bytes
+    grown = resident_bytes(hub.pid) - before_bytes
     assert grown < GROWTH_BYTES_MAX, f"the hub grew by {grown / MIB:.0f} MiB"
 
 
-def _attack(hostile: _Hostile, chance: random.Random) -> None:
+def _attack(hostile: RawPeer, chance: random.Random) -> None:
     whole = msgpack.packb([HELLO, [wire.SEND, 1, "matrix/two", 0, b"x" * 100, None]])
     for number in range(FLOOD):
         hostile.socket.send(whole[: chance.randrange(1, len(whole))])
@@ -181,7 +121,7 @@ def _attack(hostile: _Hostile, chance: random.Random) -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_bad_record_of_a_session_is_answered_with_a_code_and_the_session_goes_on(
-    hostile: _Hostile, record: list[Any], code: str
+    hostile: RawPeer, record: list[Any], code: str
 ) -> None:
     hostile.say(HELLO)
     hostile.hears(wire.WELCOME)
@@ -191,17 +131,17 @@ def test_a_bad_record_of_a_session_is_answered_with_a_code_and_the_session_goes_
     assert hostile.hears(wire.PONG) == [wire.PONG, 42]
 
 
-def test_who_claims_another_name_is_refused(hostile: _Hostile) -> None:
+def test_who_claims_another_name_is_refused(hostile: RawPeer) -> None:
     hostile.say([wire.HELLO, 1, 1, "operator/root", b"hostile!", 0, 0, [], [], {}])
     assert hostile.code() == "wrong_name"
 
 
-def test_nothing_is_taken_before_hello(hostile: _Hostile) -> None:
+def test_nothing_is_taken_before_hello(hostile: RawPeer) -> None:
     hostile.say([wire.SEND, 1, "agent/hostile", 0, b"", None])
     assert hostile.code() == "no_session"
 
 
-def test_a_message_of_several_frames_is_dropped_and_the_next_is_read(hostile: _Hostile) -> None:
+def test_a_message_of_several_frames_is_dropped_and_the_next_is_read(hostile: RawPeer) -> None:
     hostile.say(HELLO)
     hostile.hears(wire.WELCOME)
     hostile.socket.send_multipart([msgpack.packb([[wire.PING, 1]]), b"agent/other", msgpack.packb([[wire.PING, 2]])])
@@ -215,11 +155,3 @@ def test_a_key_the_hub_does_not_know_is_refused_and_its_client_says_so(place: Pl
 
     with pytest.raises(KeyRefused, match="does not know this key"):
         asyncio.run(connect())
-
-
-def _resident_bytes(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status")
-    if not status.exists():
-        pytest.skip("the memory of another process is read from /proc")
-    (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmRSS")]
-    return int(line.split()[1]) * 1024
