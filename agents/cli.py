@@ -52,6 +52,13 @@ from .settings import AgentSettings
     help="A sender whose tasks are run; may be repeated.  [default: all the hub lets in]",
 )
 @click.option(
+    "--permanent-exit-code",
+    "permanent_exit_codes",
+    multiple=True,
+    type=click.IntRange(1, 255),
+    help="An exit code after which a task is not tried again; may be repeated.",
+)
+@click.option(
     "--drain",
     "drain_s",
     envvar="ORCHESTRA_DRAIN",
@@ -70,6 +77,7 @@ def main(
     runner: str,
     prompt_by: str,
     accept_from: tuple[str, ...],
+    permanent_exit_codes: tuple[int, ...],
     drain_s: float,
     log_level: str,
     stop_with_stdin: bool,
@@ -96,6 +104,7 @@ def main(
         command=command,
         prompt_by=PromptBy(prompt_by),
         accept_from=frozenset(str(parse_address(sender)) for sender in accept_from),
+        permanent_exit_codes=frozenset(permanent_exit_codes),
         drain_s=drain_s,
     )
     logs.set_up(log_level)

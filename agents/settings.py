@@ -18,6 +18,7 @@ class AgentSettings:
     concurrency: how many tasks it runs at once.
     command: the program that gets the prompts; for the runner `command`.
     accept_from: the senders whose tasks it runs; empty is everyone the hub lets submit.
+    permanent_exit_codes: those after which another attempt would fail too.
     drain_s: after SIGTERM, how many seconds running tasks may take before they are given back.
     """
 
@@ -29,4 +30,5 @@ class AgentSettings:
     command: tuple[str, ...] = ()
     prompt_by: PromptBy = PromptBy.ARGUMENT
     accept_from: frozenset[str] = frozenset()
+    permanent_exit_codes: frozenset[int] = frozenset()
     drain_s: float = DRAIN_S

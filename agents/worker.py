@@ -31,6 +31,7 @@ from .warden import Warden
 logger = logging.getLogger(__name__)
 
 _STOP_S: Final = 2 * KILL_GRACE_S  # what a task that is told to stop may take, with what its end takes to be told
+_PERMANENT: Final = ("not_started", "bad_option")  # another attempt would end the same way
 _TEXT_CHARS_MAX: Final = 1000  # of the sentence in a report: it may name a program or folder of any length
 
 
@@ -55,6 +56,7 @@ class Worker:
         self._running: dict[int, _Running] = {}
         self._works: set[asyncio.Task[None]] = set()
         self._draining = asyncio.Event()
+        self._hurrying = asyncio.Event()
         self._is_cut_off = False
         client.on_connected = self._connected
         client.on_lost = self._lost
@@ -95,15 +97,22 @@ class Worker:
     def drain(self) -> None:
         """Take no new task; let the running ones end within `drain_s`, then give them back. A second call hurries."""
         if self._draining.is_set():
-            for running in self._running.values():
-                self._give_back(running)
+            self._hurrying.set()
         self._draining.set()
 
     async def _finish_work(self) -> None:
         self._client.offer(0)
         if self._works:
-            logger.info("draining: %d tasks are running", len(self._works), extra={"action": "draining"})
-            await asyncio.wait(self._works, timeout=self._settings.drain_s)
+            count = len(self._works)
+            told = "1 task is" if count == 1 else f"{count} tasks are"
+            logger.info("draining: %s running", told, extra={"action": "draining"})
+            ending = asyncio.ensure_future(asyncio.wait(self._works))
+            hurrying = asyncio.ensure_future(self._hurrying.wait())
+            await asyncio.wait(
+                {ending, hurrying}, timeout=self._settings.drain_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            ending.cancel()
+            hurrying.cancel()
         for running in self._running.values():
             self._give_back(running)
 
@@ -198,6 +207,8 @@ class Worker:
             report["exit_code"] = ending.exit_code
         if ending.code:
             report |= {"code": ending.code, "text": ending.text[:_TEXT_CHARS_MAX]}
+            if ending.code in _PERMANENT or ending.exit_code in self._settings.permanent_exit_codes:
+                report["is_permanent"] = True
         if output.file is not None:
             report["output_file"] = str(output.file)
         try:
@@ -228,6 +239,7 @@ class Worker:
             "ORCHESTRA_TASK_ATTEMPT": str(assigned.attempt),
             "ORCHESTRA_TASK_FROM": assigned.sender,
             "ORCHESTRA_TASK_CONTEXT": job.context,
+            "ORCHESTRA_TASK_BUDGET": str(assigned.options.get("budget", "")),
         }
 
     async def _keep_lease(self) -> None:

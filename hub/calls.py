@@ -24,6 +24,7 @@ from .channels import missed
 from .hubstate import unknown
 from .roster import Session
 from .turn import Fetch, Query, Turn
+from .waiting import why_waiting
 
 if TYPE_CHECKING:
     from .decider import Decider
@@ -111,7 +112,7 @@ def _status(asked: Asked) -> None:
             for kind in ("agent", "matrix", "operator")
         },
         tasks={
-            "working": sum(1 for task in decider.tasks.board.tasks.values() if task.state is TaskState.WORKING),
+            "working": sum(1 for task in decider.tasks.board.tasks.values() if task.state.is_held),
             "waiting": _fullest(decider.tasks.board.lines()),
         },
         mailboxes=_fullest({peer.text: peer.mailbox.waiting for peer in peers if peer.mailbox.waiting}),
@@ -241,7 +242,10 @@ def _message_unwatch(asked: Asked) -> Params:
 
 
 def _task_get(asked: Asked) -> None:
-    asked.query("task", seq=asked.params["seq"], peer=str(asked.session.peer.address))
+    seq = asked.params["seq"]
+    board = asked.decider.tasks.board
+    why = why_waiting(board.tasks[seq], board, asked.decider.state.roster) if seq in board.tasks else ""
+    asked.query("task", seq=seq, peer=str(asked.session.peer.address), why=why)
 
 
 def _task_list(asked: Asked) -> None:

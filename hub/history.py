@@ -9,6 +9,8 @@ from orchestra.address import parse_address
 from orchestra.errors import NotFound, NotStored, PeerError, StaleLease
 from orchestra.keys import fingerprint
 from orchestra.limits import LIST_ROWS_MAX, REPLY_BYTES_MAX
+from orchestra.task import TaskState
+from orchestra.terms import TERMS
 from orchestra.wire import CALL, ERROR, OK, REPLY, RESULT, SEND, Record
 
 from . import receipts
@@ -21,9 +23,12 @@ Params = dict[str, Any]
 
 _TASK_COLUMNS: Final = """
     SELECT t.seq, t.state, t.attempt, h.text, t.updated_ms, s.text, r.text, m.sent_ms, m.rank, t.report, m.body,
-    t.output FROM task t JOIN message m ON m.seq = t.seq JOIN origin o ON o.id = m.origin
+    t.output, m.options, t.extras FROM task t JOIN message m ON m.seq = t.seq JOIN origin o ON o.id = m.origin
     JOIN address s ON s.id = o.peer JOIN address r ON r.id = t.recipient LEFT JOIN address h ON h.id = t.holder
 """
+
+
+_EXTRAS: Final = ("failures", "due_ms", "question")
 
 
 def answer(store: Store, query: Query) -> Record:
@@ -122,8 +127,31 @@ def _task(store: Store, params: Params) -> Params:
     for row in store.rows(f"{_TASK_COLUMNS} WHERE t.seq = ?", params["seq"]):
         facts = _task_facts(row)
         check_see_task(parse_address(params["peer"]), sender=facts["from"], holder=facts["agent"])
-        return facts
+        return {**facts, "why": params["why"], "attempts": _attempts(store, params["seq"])}
     raise NotFound(f"there is no task {params['seq']}")
+
+
+def _attempts(store: Store, seq: int) -> list[Params]:
+    """The attempts at a task, the last one too where it still runs or its result is the task's."""
+    sql = """
+        SELECT a.attempt, h.text, a.generation, a.session, a.began_ms, a.ended_ms, a.outcome, a.text, a.late_ms,
+        a.late_outcome FROM attempt a LEFT JOIN address h ON h.id = a.holder WHERE a.task = ? ORDER BY a.attempt
+    """
+    names = ("attempt", "agent", "generation", "session", "began_ms", "ended_ms", "outcome", "text")
+    found = []
+    for *row, late_ms, late_outcome in store.rows(sql, seq):
+        late = {} if late_ms is None else {"late_ms": late_ms, "late_outcome": late_outcome}
+        found.append({**dict(zip(names, row, strict=True)), **late})
+    sql = """
+        SELECT t.attempt, h.text, t.generation, t.session, t.began_ms, t.updated_ms, t.state, t.report
+        FROM task t JOIN address h ON h.id = t.holder WHERE t.seq = ? AND t.lease > 0
+    """
+    for *row, report in store.rows(sql, seq):
+        last = dict(zip(names, row, strict=False))
+        if not TaskState(last["outcome"]).is_over:
+            last["ended_ms"] = None
+        found.append({**last, "text": str((unpack(report) or {}).get("text", ""))})
+    return found
 
 
 def _tasks(store: Store, params: Params) -> Params:
@@ -170,8 +198,12 @@ def _outcomes(store: Store, params: Params) -> Params:
 
 
 def _task_facts(row: tuple[Any, ...]) -> Params:
-    seq, state, attempt, holder, updated_ms, sender, to, sent_ms, rank, report, body, output = row
+    seq, state, attempt, holder, updated_ms, sender, to, sent_ms, rank, report, body, output, options, extras = row
+    terms = {name: value for name, value in (unpack(options) or {}).items() if name in TERMS}
+    kept = {name: value for name, value in (unpack(extras) or {}).items() if name in _EXTRAS}
     return {
+        **terms,
+        **kept,
         "seq": seq,
         "state": state,
         "attempt": attempt,

@@ -17,8 +17,9 @@ from .version import VERSION as __version__
 if TYPE_CHECKING:
     from . import aio
     from .blocking import connect
+    from .terms import Terms
 
-__all__ = ["__version__", "aio", "connect"]
+__all__ = ["Terms", "__version__", "aio", "connect"]
 
 
 def __getattr__(name: str) -> Any:
@@ -26,6 +27,8 @@ def __getattr__(name: str) -> Any:
 
     if name == "connect":
         return import_module(".blocking", __name__).connect
+    if name == "Terms":
+        return import_module(".terms", __name__).Terms
     if name == "aio":
         return import_module(".aio", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -71,6 +71,7 @@ from .limits import (
 from .stage import ACKED, DEAD, DELIVERED, STAGES, has_reached
 from .state import HubCard, StateFolder, default_folder, this_operator
 from .task import Priority, TaskState
+from .terms import PLAIN, Terms
 from .version import VERSION
 
 CONTEXT = "channel/context"
@@ -674,10 +675,20 @@ class Client:
         timeout_s: float = TIMEOUT_S_DEFAULT,
         context: str = "",
         priority: str | None = None,
+        terms: Terms = PLAIN,
     ) -> SubmittedTask:
-        """Submit a task and follow it; returns once the hub has it on disk."""
+        """Submit a task and follow it; returns once the hub has it on disk.
+
+        `terms` say what it depends on, when it may begin, how often it is tried and how long it may wait.
+        """
         job = Job(prompt=prompt, argv=tuple(argv), cwd=str(cwd), timeout_s=timeout_s, context=context)
-        options = {**(_options(priority) or {}), "watch": True}
+        return await self.submit_job(to, job, priority=priority, terms=terms)
+
+    async def submit_job(
+        self, to: str, job: Job, *, priority: str | None = None, terms: Terms = PLAIN
+    ) -> SubmittedTask:
+        """Submit a job and follow it; as `submit`."""
+        options = {**(_options(priority) or {}), **terms.options(), "watch": True}
         n = await self._next_send(to, job.encode(), wire.TASK, options)
         made: asyncio.Future[SubmittedTask] = self.loop.create_future()
         self._submitting[n] = made
@@ -685,6 +696,13 @@ class Client:
             return await made
         finally:
             self._submitting.pop(n, None)
+
+    async def store_job(self, to: str, job: Job, *, priority: str | None = None, terms: Terms = PLAIN) -> int:
+        """Submit a job without following it; return its seq once the hub has it on disk."""
+        n = await self._next_send(to, job.encode(), wire.TASK, {**(_options(priority) or {}), **terms.options()})
+        stored: asyncio.Future[int] = self.loop.create_future()
+        self._sends[n] = stored
+        return await stored
 
     async def follow(self, seq: int) -> SubmittedTask:
         """Follow a task that was submitted earlier.

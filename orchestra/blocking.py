@@ -16,9 +16,10 @@ from typing import Any, Generic, Self, TypeVar
 from . import aio
 from .aio import ContextValue, TaskResult
 from .conversation import Changed, Message, Presence, Progressed
-from .job import TIMEOUT_S_DEFAULT
+from .job import TIMEOUT_S_DEFAULT, Job
 from .keys import KeyPair
 from .limits import CREDIT_DEFAULT
+from .terms import PLAIN, Terms
 
 T = TypeVar("T")
 
@@ -187,11 +188,14 @@ class Client:
         timeout_s: float = TIMEOUT_S_DEFAULT,
         context: str = "",
         priority: str | None = None,
+        terms: Terms = PLAIN,
     ) -> SubmittedTask:
-        """Submit a task and follow it; returns once the hub has it on disk."""
-        submitting = self._client.submit(
-            to, prompt=prompt, argv=argv, cwd=cwd, timeout_s=timeout_s, context=context, priority=priority
-        )
+        """Submit a task and follow it; returns once the hub has it on disk.
+
+        `terms` say what it depends on, when it may begin, how often it is tried and how long it may wait.
+        """
+        job = Job(prompt=prompt, argv=tuple(argv), cwd=str(cwd), timeout_s=timeout_s, context=context)
+        submitting = self._client.submit_job(to, job, priority=priority, terms=terms)
         return SubmittedTask(self._loop, self._loop.run(submitting))
 
     def follow(self, seq: int) -> SubmittedTask:

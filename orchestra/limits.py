@@ -63,6 +63,7 @@ RETURN_DELAY_S_MAX: Final = 3600.0  # that an agent may ask for when it gives a 
 BUDGET_CHARS_MAX: Final = 200  # a sum or a sentence for the agent
 CHECKPOINT_BYTES_MAX: Final = 64 * KIB  # where to go on; what is larger belongs into a file
 QUESTION_CHARS_MAX: Final = 4000  # of a task that asks for input, and of the answer
+BATCH_TASKS_MAX: Final = 10_000  # in one file of tasks: as many as one session may watch
 TASKS_OPEN_MAX: Final = 100_000  # unfinished tasks, all kept in memory
 TASKS_OPEN_BYTES_MAX: Final = 256 * MIB  # their bodies and checkpoints
 CHANNELS_MAX: Final = 256  # each is a few hundred bytes, and one look-up in a list of them

@@ -21,6 +21,7 @@ FLOORS = ("hub", "agents")
 PURE = [
     "agents/plan.py",
     "orchestra/address.py",
+    "orchestra/batch.py",
     "orchestra/conversation.py",
     "orchestra/errors.py",
     "orchestra/job.py",
@@ -51,6 +52,7 @@ PURE = [
     "hub/turn.py",
     "hub/unpack.py",
     "hub/watches.py",
+    "hub/waiting.py",
 ]
 IMPURE = {
     "asyncio", "concurrent", "datetime", "fcntl", "getpass", "io", "logging", "multiprocessing", "os",

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Coroutine
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
@@ -80,6 +81,25 @@ class Duration(click.ParamType[float]):
         if not 0 < seconds <= self._max_s:
             self.fail(f"{value} must be more than 0 and at most {self._max_s / 86_400:g} days", param, ctx)
         return seconds
+
+
+class Moment(click.ParamType[float]):
+    """A time of day (today, or tomorrow where it has passed) or a date with a time. Gives seconds since 1970."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        now = datetime.now().astimezone()
+        try:
+            if re.fullmatch(r"\d{1,2}:\d\d(:\d\d)?", value):
+                hour, minute, *rest = map(int, value.split(":"))
+                found = now.replace(hour=hour, minute=minute, second=sum(rest), microsecond=0)
+                return (found if found > now else found + timedelta(days=1)).timestamp()
+            return datetime.fromisoformat(value).astimezone().timestamp()
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is not a time; write 14:05, or 2026-01-31T14:05", param, ctx)
 
 
 def exit_code_of(error: OrchestraError) -> int:

@@ -1,4 +1,4 @@
-"""`orchestra task`: submit, list, show, watch, cancel."""
+"""`orchestra task`: submit, list, show, watch, answer, cancel, retry."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ import contextlib
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from orchestra.batch import read_batch
+from orchestra.limits import TASK_ATTEMPTS_MAX
 from orchestra.task import Priority, TaskState
+from orchestra.terms import PLAIN, Terms
 
+from .batch import read_lines, submit_all
 from .shared import (
     DONE,
     FAILED,
     INTERRUPTED,
+    Duration,
+    Moment,
     ago,
     clean,
     client_options,
@@ -34,6 +40,9 @@ _IS_COMMAND = "orchestra.is_command"
 _COLOURS = {
     "completed": "green",
     "working": "cyan",
+    "input-required": "bright_yellow",
+    "blocked": "yellow",
+    "scheduled": "yellow",
     "queued": "yellow",
     "failed": "red",
     "dead": "red",
@@ -78,6 +87,45 @@ class _Submit(click.Command):
     show_default="normal",
     help="What is more urgent is taken first.",
 )
+@click.option(
+    "--depends-on",
+    multiple=True,
+    type=click.IntRange(1),
+    metavar="ID",
+    help="A task that must be completed first; may be repeated.",
+)
+@click.option(
+    "--in", "in_s", type=Duration(), default=None, help="Begin after this time at the earliest, such as 90s or 2h."
+)
+@click.option(
+    "--not-before", type=Moment(), default=None, help="Begin then at the earliest: 14:05, or 2026-01-31T14:05."
+)
+@click.option(
+    "--expires", "expires_s", type=Duration(), default=None, help="Give it up when no agent has it after this time."
+)
+@click.option(
+    "--max-attempts",
+    type=click.IntRange(1, TASK_ATTEMPTS_MAX),
+    default=1,
+    show_default=True,
+    help="How many attempts may fail.",
+)
+@click.option(
+    "--backoff",
+    "backoff_s",
+    type=Duration(),
+    default=None,
+    show_default="1s",
+    help="The longest pause after the first failed attempt; it doubles with each, up to a minute or to this.",
+)
+@click.option("--budget", default="", help="What it may cost; the program finds it in ORCHESTRA_TASK_BUDGET.")
+@click.option(
+    "--from",
+    "file",
+    type=click.File(encoding="utf-8"),
+    default=None,
+    help="Submit every line of this file (- is standard input): one JSON object each, see the guide.",
+)
 @client_options
 @click.pass_context
 def submit(
@@ -89,6 +137,14 @@ def submit(
     cwd: str | None,
     context: str,
     priority: str | None,
+    depends_on: tuple[int, ...],
+    in_s: float | None,
+    not_before: float | None,
+    expires_s: float | None,
+    max_attempts: int,
+    backoff_s: float | None,
+    budget: str,
+    file: IO[str] | None,
     state: Path | None,
     address: str | None,
     as_json: bool,
@@ -98,12 +154,31 @@ def submit(
     \b
     orchestra task submit "Review the open pull requests" --to agent/reviewer
     orchestra task submit --wait -- git log --oneline -3
+    orchestra task submit --depends-on 17 --max-attempts 3 -- make deploy
+    orchestra task submit --from tasks.jsonl --wait
     """
     is_command = bool(ctx.meta[_IS_COMMAND])
+    if file is not None:
+        if words:
+            raise click.UsageError("the tasks are in the file of --from; leave the words away")
+        lines = read_batch(read_lines(file), to=to, cwd=str(Path.cwd()))
+        ctx.exit(with_client(state, address, lambda client: submit_all(client, lines, wait=wait, as_json=as_json)))
     if not words:
         raise click.UsageError('give a prompt ("Review …") or, after --, a command to run')
     if not is_command and len(words) > 1:
         raise click.UsageError(f"a prompt is one text; quote it, or write a command after --: -- {' '.join(words)}")
+
+    if in_s is not None and not_before is not None:
+        raise click.UsageError("--in and --not-before say the same thing; give one of them")
+    begin = time.time() + in_s if in_s is not None else not_before
+    terms = Terms(
+        depends_on=tuple(dict.fromkeys(depends_on)),
+        max_attempts=max_attempts,
+        expires_ms=_ms(expires_s),
+        not_before_ms=_ms(begin),
+        budget=budget,
+        **({} if backoff_s is None else _backoff(backoff_s)),
+    )
 
     async def submitting(client: Client) -> int:
         submitted = await client.submit(
@@ -114,6 +189,7 @@ def submit(
             timeout_s=timeout_s,
             context=context,
             priority=priority,
+            terms=terms,
         )
         if wait:
             return await _see_through(submitted, to, as_json)
@@ -152,7 +228,7 @@ def list_(
     rows = [
         [
             str(each["seq"]),
-            each["state"],
+            each["state"] + (f" {_clock(each['due_ms'])}" if each["state"] == TaskState.SCHEDULED else ""),
             each["to"],
             each["agent"],
             ago(each["sent_ms"], now_ms=now_ms),
@@ -184,7 +260,8 @@ def show(ctx: click.Context, seq: int, state: Path | None, address: str | None, 
         ("state", click.style(found["state"], fg=_COLOURS.get(found["state"]), bold=True) + _why(report)),
         ("from", f"{found['from']}  at {when}"),
         ("to", found["to"]),
-        ("agent", f"{found['agent'] or '-'}  attempt {found['attempt']}"),
+        ("agent", f"{found['agent'] or '-'}  attempt {found['attempt']}" + _of_many(found)),
+        *_waits(found),
     ]
     if "exit_code" in report:
         lines.append(("exit code", str(report["exit_code"])))
@@ -194,6 +271,7 @@ def show(ctx: click.Context, seq: int, state: Path | None, address: str | None, 
         lines.append(("whole output", f"{report['output_file']} on the agent's machine"))
     for name, value in lines:
         click.echo(f"{name:<13}{value}")
+    _print_attempts(found["attempts"])
     if found["output"]:
         click.echo()
         _print_output(found["output"])
@@ -215,6 +293,18 @@ def watch(ctx: click.Context, seq: int, state: Path | None, address: str | None,
 @task.command()
 @click.argument("seq", metavar="ID", type=click.IntRange(1))
 @client_options
+def retry(seq: int, state: Path | None, address: str | None, as_json: bool) -> None:
+    """Try a task again that failed, was canceled or is dead."""
+    found = with_client(state, address, lambda client: client.call("task.retry", seq=seq))
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(f"task {seq} is {found['state']} again; follow it with: orchestra task watch {seq}")
+
+
+@task.command()
+@click.argument("seq", metavar="ID", type=click.IntRange(1))
+@client_options
 def cancel(seq: int, state: Path | None, address: str | None, as_json: bool) -> None:
     """End a task: a waiting one at once, a running one by stopping its processes."""
     found = with_client(state, address, lambda client: client.call("task.cancel", seq=seq))
@@ -224,6 +314,63 @@ def cancel(seq: int, state: Path | None, address: str | None, as_json: bool) -> 
         click.echo(f"task {seq} is canceled")
     else:
         click.echo(f"task {seq} is being stopped; its end shows in: orchestra task show {seq}")
+
+
+def _ms(seconds: float | None) -> int:
+    return 0 if seconds is None else max(1, round(seconds * 1000))
+
+
+def _backoff(seconds: float) -> dict[str, int]:
+    return {"backoff_ms": _ms(seconds), "backoff_max_ms": max(_ms(seconds), PLAIN.backoff_max_ms)}
+
+
+def _clock(ms: int) -> str:
+    """Return a time of day, with the day where it is not today."""
+    when, today = time.localtime(ms / 1000), time.localtime()
+    is_today = when[:3] == today[:3]
+    return time.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M", when)
+
+
+def _of_many(found: dict[str, Any]) -> str:
+    failures, most = found.get("failures", 0), found.get("max_attempts", 1)
+    return f"  {failures} of {most} failed" if failures or most > 1 else ""
+
+
+def _waits(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """What stands between a task and its end, and what was agreed about it."""
+    lines = []
+    if "due_ms" in found and found["state"] == TaskState.SCHEDULED:
+        lines.append(("scheduled", f"for {_clock(found['due_ms'])}"))
+    elif found["why"]:
+        lines.append(("waits", clean(found["why"])))
+    if found["state"] == TaskState.INPUT_REQUIRED:
+        lines.append(("question", clean(found["question"])))
+        lines.append(("answer with", f'orchestra task answer {found["seq"]} "…"'))
+    if "depends_on" in found:
+        lines.append(("depends on", ", ".join(map(str, found["depends_on"]))))
+    if "expires_ms" in found:
+        lines.append(("expires", f"when no agent has it after {found['expires_ms'] / 1000:g} s"))
+    if "budget" in found:
+        lines.append(("budget", clean(str(found["budget"]))))
+    return lines
+
+
+def _print_attempts(attempts: list[dict[str, Any]]) -> None:
+    if len(attempts) < 2 and not any("late_ms" in each for each in attempts):
+        return
+    click.echo()
+    rows = [
+        [
+            str(each["attempt"]),
+            f"{each['agent'] or '-'} (life {each['generation']})",
+            _clock(each["began_ms"]),
+            f"{(each['ended_ms'] - each['began_ms']) / 1000:.1f} s" if each["ended_ms"] else "-",
+            each["outcome"],
+            each["text"] + (f"; a late result ({each['late_outcome']}) was refused" if "late_ms" in each else ""),
+        ]
+        for each in attempts
+    ]
+    table(["ATTEMPT", "AGENT", "BEGAN", "TOOK", "OUTCOME", "WHY"], rows)
 
 
 async def _see_through(submitted: SubmittedTask, to: str, as_json: bool) -> int:

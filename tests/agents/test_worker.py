@@ -391,6 +391,26 @@ def test_a_worker_ends_also_when_no_hub_takes_its_result(tmp_path: Path, monkeyp
     _in_house(tmp_path, scenario)
 
 
+def test_a_second_drain_hurries_a_worker_that_only_waits_to_tell_its_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "WORK_LEASE_S", BOUND_S)
+
+    async def scenario(house: House) -> None:
+        made = await house.work(drain_s=600)
+        go = tmp_path / "go"
+        task = await house.submit("sh", "-c", f"echo ready; while [ ! -e {go} ]; do sleep 0.02; done")
+        await _printed(task, "ready")
+        await house.stop_hub()
+        go.touch()
+        made.drain()
+        made.drain()
+        await house.ended(made)
+        await house.start_hub()
+
+    _in_house(tmp_path, scenario)
+
+
 # With a fake client: what a hub says rarely.
 
 

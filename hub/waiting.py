@@ -1,0 +1,51 @@
+"""Why a task still waits, in one line. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from orchestra.task import TaskState
+
+from .board import Board, Task
+from .roster import Roster
+
+_NAMED_MAX: Final = 5
+
+
+def why_waiting(task: Task, board: Board, roster: Roster) -> str:
+    """Return what has to happen before `task` goes on; empty where nothing is in its way."""
+    if task.cancel_why is not None:
+        return f"{task.holder_text} is stopping it: {task.cancel_why}"
+    if task.state is TaskState.BLOCKED:
+        return _blocked(sorted(task.more.blockers), board)
+    if task.state is TaskState.SCHEDULED:
+        return "its time has not come"
+    if task.state is TaskState.QUEUED:
+        return _queued(task.to, roster)
+    if task.seq in board.adrift.get(task.holder or 0, (0, {}))[1]:
+        return f"{task.holder_text} is not connected; the task is its own until its lease ends"
+    if task.state is TaskState.INPUT_REQUIRED:
+        return f"{task.holder_text} waits for an answer"
+    return ""
+
+
+def _blocked(blockers: list[int], board: Board) -> str:
+    named = [f"task {seq} ({board.tasks[seq].state})" for seq in blockers[:_NAMED_MAX] if seq in board.tasks]
+    more = len(blockers) - len(named)
+    return f"blocked by {', '.join(named)}{f' and {more} more' if more > 0 else ''}"
+
+
+def _queued(to: str, roster: Roster) -> str:
+    serving = [each for each in roster.sessions.values() if to == each.peer.text or to in each.queues]
+    taking = [each for each in serving if each.slots]
+    if not taking:
+        if to.startswith("agent/"):
+            return f"{to} takes no tasks now" if serving else f"{to} is not connected"
+        return f"no agent serves {to}"
+    if any(each.free_slots > 0 for each in taking):
+        return ""
+    if to.startswith("agent/"):
+        return f"{to} is busy"
+    return (
+        f"all agents of {to} are busy" if len(taking) > 1 else f"the one agent of {to}, {taking[0].peer.text}, is busy"
+    )
