@@ -90,6 +90,14 @@ async def peer_facts(client: aio.Client, address: str) -> dict[str, Any]:
     return dict(found)
 
 
+def open_files(pid: int) -> int:
+    """Return how many files a process has open."""
+    folder = Path(f"/proc/{pid}/fd")
+    if not folder.exists():
+        pytest.skip("the files of another process are counted in /proc")
+    return len(list(folder.iterdir()))
+
+
 class RawPeer:
     """A DEALER of a peer whose key the hub knows, that keeps no rules."""
 

@@ -1,0 +1,96 @@
+"""Hundreds of agents that connect in the same moment."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections.abc import Iterator
+
+import pytest
+
+from orchestra import aio
+from orchestra.keys import make_key_pair
+from orchestra.state import HubCard, StateFolder
+from orchestra.task import TaskState
+
+from .programs import BOUND_S, Place, open_files, resident_bytes, wait_until
+
+AGENTS = 500
+FILES = 12 * AGENTS  # a client has some ten: its sockets, their signals, its context's
+KIB = 2**10
+CONNECTION_BYTES_MAX = 256 * KIB  # several times what one costs, far below what would hurt
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Let this process have as many files as its clients need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < FILES:
+        pytest.skip(f"this process may have {hard} files; {AGENTS} clients need {FILES}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, FILES), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("transport", ["ipc", "tcp"])
+def test_500_agents_that_connect_at_once_are_all_welcomed_each_gets_its_own_and_all_leave(
+    place: Place, many_files: None, transport: str
+) -> None:
+    hub = place.hub("--durability", "fast", log_level="warning")
+    folder = StateFolder(place.state)
+    there = StateFolder(place.folder / "there")
+    there.make()
+    card = folder.read_card()
+    there.write_card(HubCard(tuple(each for each in card.endpoints if each.startswith(transport)), card.public_key))
+    keys = {f"agent/a{number}": make_key_pair() for number in range(AGENTS)}
+
+    async def scenario() -> None:
+        async with aio.connect(state=folder.path) as operator, asyncio.timeout(2 * BOUND_S):
+            for name, key in keys.items():
+                await operator.call("keys.accept", address=name, public_key=key.public)
+            bytes_before, files_before = resident_bytes(hub.pid), open_files(hub.pid)
+            agents = await asyncio.gather(
+                *(
+                    aio.connect(
+                        state=there.path, address=name, key=key, slots=1, queues=["queue/all"], patience_s=BOUND_S
+                    )
+                    for name, key in keys.items()
+                )
+            )
+            assert {agent.address for agent in agents} == set(keys)
+            assert (await operator.call("status"))["peers"]["agent"]["online"] == AGENTS
+            each_bytes = (resident_bytes(hub.pid) - bytes_before) // AGENTS
+            assert each_bytes < CONNECTION_BYTES_MAX
+            print(f"\n{AGENTS} agents over {transport}: {each_bytes / KIB:.0f} KiB of the hub's memory each")  # noqa: T201 - measured
+
+            await asyncio.gather(*(operator.send(name, name) for name in keys))
+            assert await asyncio.gather(*map(_first_message, agents)) == list(keys)
+            tasks = await asyncio.gather(*(operator.submit("queue/all", argv=["true"]) for _ in keys))
+            done = await asyncio.gather(*map(_one_task, agents))
+            assert sorted(done) == [task.seq for task in tasks], "each agent got one, and each task was given once"
+            for task in tasks:
+                assert (await task.result()).is_ok
+
+            await asyncio.gather(*(agent.close() for agent in agents))
+            status = await operator.call("status")
+            assert status["peers"]["agent"]["online"] == 0
+            assert status["counts"].get("slow_reader", 0) == status["counts"].get("redelivered", 0) == 0
+            await asyncio.to_thread(
+                wait_until, lambda: open_files(hub.pid) <= files_before, "the hub to close all connections"
+            )
+
+    asyncio.run(scenario())
+    assert hub.stderr == "", "there was something to warn of"
+
+
+async def _first_message(agent: aio.Client) -> str:
+    messages = agent.messages()
+    text = (await anext(messages)).text
+    await messages.aclose()
+    return text
+
+
+async def _one_task(agent: aio.Client) -> int:
+    task = await agent.next_assignment()
+    await agent.report(task, TaskState.COMPLETED, {}, b"")
+    return task.seq
