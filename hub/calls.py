@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from orchestra.address import parse_peer
 from orchestra.errors import BadOption, HubFull, NotCancelable, NotFound, UnknownMethod
-from orchestra.keys import fingerprint, is_public_key
+from orchestra.keys import fingerprint
 from orchestra.limits import BODY_BYTES_MAX, CALLS_A_TURN_MAX, CREDIT_DEFAULT, LIST_ROWS_MAX, REPLY_BYTES_MAX
 from orchestra.stage import ACKED, READ
 from orchestra.task import TaskState
@@ -157,9 +157,7 @@ def _fullest(counts: dict[str, int]) -> dict[str, int]:
 def _keys_accept(asked: Asked) -> Params:
     grants.check_administer(asked.session.peer.address)
     address, public = parse_peer(asked.params["address"]), asked.params["public_key"]
-    if not is_public_key(public):
-        raise BadOption("public_key must be a CurveZMQ public key: 40 characters of Z85")
-    asked.decider.state.add_peer(address, public, now_ms=asked.turn.now_ms)
+    asked.decider.enrolment.accept(asked.session.peer.text, address, public, now_ms=asked.turn.now_ms)
     return {"address": str(address), "fingerprint": fingerprint(public)}
 
 
@@ -180,7 +178,12 @@ def _keys_list(asked: Asked) -> None:
 
 def _keys_revoke(asked: Asked) -> Params:
     grants.check_administer(asked.session.peer.address)
-    return {"address": asked.decider.revoke(asked.params["public_key"], asked.turn)}
+    return {"address": asked.decider.revoke(asked.session.peer.text, asked.params["public_key"], asked.turn)}
+
+
+def _audit_list(asked: Asked) -> None:
+    grants.check_administer(asked.session.peer.address)
+    asked.query("audit", after=asked.params.get("after", 0), count=_count(asked.params))
 
 
 def _invite(asked: Asked) -> Params:
@@ -396,6 +399,7 @@ METHODS: Final[dict[str, Method]] = {
         optional={"after": int, "count": int, "cursor": str, "cut_bytes": int, "entry": str, "newest": int},
     ),
     "channel.seen": Method(_channel_seen, required={"channel": str, "seq": int}, optional={"cursor": str}),
+    "audit.list": Method(_audit_list, optional={"after": int, "count": int}),
     "inbox": Method(_inbox, optional={"after": int, "count": int}),
     "inbox.read": Method(_inbox_read, required={"seqs": list}, optional={"ack": bool}),
     "invite": Method(_invite, required={"address": str, "public_key": str, "ttl_ms": int, "uses": int}),

@@ -43,6 +43,7 @@ from orchestra.wire import (
 )
 
 from . import calls, grants, hello
+from .audit import Audit
 from .board import Task
 from .channels import Channels, check_option
 from .enrolment import Enrolment
@@ -100,7 +101,8 @@ class Decider:
             state.roster.add_origin(origin)
         # The next save says that all up to its seq is accounted for, so it has to hold these, also if they stay silent.
         state.unsaved.update((origin.id, origin) for origin in snapshot.unsaved)
-        self.enrolment = Enrolment(state, snapshot.invites)
+        self.audit = Audit(state, snapshot.audit)
+        self.enrolment = Enrolment(state, snapshot.invites, self.audit)
         self.post = Post(state)
         self.channels = Channels(state, snapshot.channels, snapshot.cursors)
         self.tasks = Tasks(state, snapshot.tasks, at_ms=at_ms)
@@ -195,13 +197,13 @@ class Decider:
             self.state.save(open_seq=self.tasks.board.first_seq(default=self.state.last_seq + 1))
             self._save_due_ms = turn.at_ms + _SAVE_MS
 
-    def revoke(self, public_key: str, turn: Turn) -> str:
+    def revoke(self, by: str, public_key: str, turn: Turn) -> str:
         """Let a key or an invitation in no more, and end what it has open; return whose it was.
 
         Raises:
             PeerError: if it is not known, or the last operator's.
         """
-        text = self.enrolment.revoke(public_key, turn)
+        text = self.enrolment.revoke(by, public_key, now_ms=turn.now_ms)
         peer = self.state.roster.peers.get(text)
         for session in list(peer.sessions) if peer is not None else ():
             if session.identity == f"{text} {public_key}":

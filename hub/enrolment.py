@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from orchestra.address import Address, parse_address
 from orchestra.errors import BadOption, HubFull, InvitationOver, NotAllowed, NotFound, PeerError
-from orchestra.keys import is_public_key
+from orchestra.keys import fingerprint, is_public_key
 from orchestra.limits import INVITATION_S_MAX, INVITATION_USES_MAX, INVITATIONS_MAX
 from orchestra.wire import CALL, ERROR, REPLY, Record
 
+from .audit import Audit
 from .hubstate import HubState
 from .turn import Link, Turn
 
@@ -37,8 +38,9 @@ class Invite:
 class Enrolment:
     """The keys that are let in, and the invitations."""
 
-    def __init__(self, state: HubState, invites: list[Invite]) -> None:
+    def __init__(self, state: HubState, invites: list[Invite], audit: Audit) -> None:
         self._state = state
+        self._audit = audit
         self.invites = {invite.public: invite for invite in invites}
 
     def identity_of(self, public_key: str) -> str | None:
@@ -74,7 +76,24 @@ class Enrolment:
         invite = Invite(public_key, str(address), uses, turn.now_ms + ttl_ms, turn.now_ms, by)
         self.invites[public_key] = invite
         self._state.writes.invites[public_key] = invite
+        detail = f"{fingerprint(public_key)}, {uses} times in {ttl_ms // 1000} s"
+        self._audit.note("invited", by=by, about=invite.address, detail=detail, now_ms=turn.now_ms)
         return invite
+
+    def accept(self, by: str, address: Address, public_key: str, *, now_ms: int) -> None:
+        """Let `public_key` in as `address`; the same again changes nothing.
+
+        Raises:
+            BadOption: if it is no key.
+            NotAllowed: if it proves another address already.
+        """
+        if not is_public_key(public_key):
+            raise BadOption("public_key must be a CurveZMQ public key: 40 characters of Z85")
+        if public_key in self.invites:
+            raise NotAllowed("this is the key of an invitation; make a new key pair")
+        if self._state.keys.get(public_key) != str(address):
+            self._state.add_peer(address, public_key, now_ms=now_ms)
+            self._audit.note("accepted", by=by, about=str(address), detail=fingerprint(public_key), now_ms=now_ms)
 
     def receive(self, link: Link, identity: str, records: list[Record], turn: Turn) -> None:
         """Decide what somebody with an invitation says; whatever it is, the connection ends with the answer."""
@@ -86,7 +105,7 @@ class Enrolment:
                 turn.send(link, [ERROR, record[0], ref, error.code, str(error)])
         turn.kicks.append(link)
 
-    def revoke(self, public_key: str, turn: Turn) -> str:
+    def revoke(self, by: str, public_key: str, *, now_ms: int) -> str:
         """Let a key or an invitation in no more; return whose it was.
 
         Raises:
@@ -96,6 +115,7 @@ class Enrolment:
         invite = self.invites.pop(public_key, None)
         if invite is not None:
             self._state.writes.invites[public_key] = None
+            self._audit.note("uninvited", by=by, about=invite.address, detail=fingerprint(public_key), now_ms=now_ms)
             return invite.address
         text = self._state.keys.get(public_key)
         if text is None:
@@ -106,6 +126,7 @@ class Enrolment:
                 raise NotAllowed(f"this is the last key of the last operator, {text}; invite another operator first")
         del self._state.keys[public_key]
         self._state.writes.revoked.append(public_key)
+        self._audit.note("revoked", by=by, about=text, detail=fingerprint(public_key), now_ms=now_ms)
         return text
 
     def _enrol(self, identity: str, record: Record, turn: Turn) -> dict[str, Any]:
@@ -125,6 +146,8 @@ class Enrolment:
             if public_key in self.invites:
                 raise NotAllowed("an invitation's own key can't be enrolled; make a new key pair")
             self._state.add_peer(parse_address(invite.address), public_key, now_ms=turn.now_ms)
+            detail = f"{fingerprint(public_key)}, invited by {invite.made_by}"
+            self._audit.note("enrolled", by="", about=invite.address, detail=detail, now_ms=turn.now_ms)
             invite.uses_left -= 1
             self._state.writes.invites[invite.public] = invite
         return {"address": invite.address}

@@ -108,6 +108,14 @@ def _keys(store: Store, params: Params) -> Params:
     return {"keys": found, "invitations": params["invitations"], "is_cut": next(rows, None) is not None}
 
 
+def _audit(store: Store, params: Params) -> Params:
+    sql = "SELECT n, at_ms, actor, action, subject, detail, digest FROM audit WHERE n > ? ORDER BY n LIMIT ?"
+    names = ("n", "at_ms", "actor", "action", "subject", "detail", "digest")
+    rows = store.rows(sql, params["after"], params["count"])
+    last = next(store.rows("SELECT coalesce(max(n), 0) FROM audit"))[0]
+    return {"entries": [dict(zip(names, row, strict=True)) for row in rows], "last_n": last}
+
+
 def _inbox(store: Store, params: Params) -> Params:
     sql = """
         SELECT m.seq, s.text, r.text, m.sent_ms, m.rank, m.body
@@ -259,6 +267,7 @@ def _entries(store: Store, params: Params) -> Params:
 _QUERIES: Final[dict[str, Callable[[Store, Params], Params]]] = {
     "channels": _channels,
     "entries": _entries,
+    "audit": _audit,
     "inbox": _inbox,
     "keys": _keys,
     "message": _message,

@@ -88,6 +88,18 @@ class Invite(_Table):
         without_rowid = True
 
 
+class Audit(_Table):
+    """The audit log; `orchestra.audit` says what the columns mean and how `digest` is made."""
+
+    n = IntegerField(primary_key=True)
+    at_ms = IntegerField()
+    actor = TextField()
+    action = TextField()
+    subject = TextField()
+    detail = TextField()
+    digest = BlobField()
+
+
 class Origin(_Table):
     """One life of one client: the highest number it used for a send, and the seqs its sends lie between."""
 
@@ -274,6 +286,7 @@ TABLES: Final[tuple[type[Model], ...]] = (
     Peer,
     Key,
     Invite,
+    Audit,
     Origin,
     Message,
     Delivery,

@@ -29,6 +29,7 @@ from orchestra.wire import Record, encode
 _ZAP_ENDPOINT: Final = "inproc://zeromq.zap.01"
 _ZAP_DOMAIN: Final = b"orchestra"
 _HEARTBEAT_MS: Final = 5000  # ZMTP's own, in libzmq's thread: notices a dead machine although nobody sends
+_REFUSED_KEPT: Final = 100  # keys of strangers, until somebody asks for them
 _BACKLOG: Final = 1024
 # Plain integers: enum operations cost several microseconds each on the way of every message.
 _POLLIN: Final = int(zmq.POLLIN)
@@ -62,6 +63,7 @@ class Router:
         self._known: dict[bytes, int] = {}
         self._links: dict[int, bytes] = {}
         self._ended: list[bytes] = []
+        self._refused: list[str] = []
         self._context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 64)
         # The ZAP handler is bound before any key can be tried, and enforced: without one libzmq would let everybody in.
@@ -201,9 +203,16 @@ class Router:
                 identity = self._identity_of(z85.encode(request[6]).decode())
             if identity is None:
                 self.counts["keys_refused"] += 1
+                if len(self._refused) < _REFUSED_KEPT and len(request) == 7:
+                    self._refused.append(z85.encode(request[6]).decode())
                 self._zap.send_multipart([b"1.0", sequence, b"400", b"key is not known", b"", b""])
             else:
                 self._zap.send_multipart([b"1.0", sequence, b"200", b"OK", identity.encode(), b""])
+
+    def refused(self) -> list[str]:
+        """Return the public keys that were refused since the last call; in a flood not all of them."""
+        refused, self._refused = self._refused, []
+        return refused
 
     def gone(self) -> list[bytes]:
         """Return the connections that ended since the last call."""

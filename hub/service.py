@@ -75,7 +75,7 @@ class Hub:
             }
             self._numbers = Numbers(self._store.count_boot(), random.Random().random)
             self._decider = self._load()
-            self._decider.state.add_peer(operator, operator_key.public, now_ms=_wall_ms())
+            self._decider.enrolment.accept("", operator, operator_key.public, now_ms=_wall_ms())
             self._commit()
             # Keys are loaded: only now may anybody connect, for a refused client does not come back by itself.
             ipc = state.ipc_endpoint()
@@ -129,6 +129,7 @@ class Hub:
                 if beats * _WATCHDOG_S >= _TICK_S:
                     beats = 0
                     turn = self._turn()
+                    self._decider.audit.note_refused(router.refused(), now_ms=turn.now_ms)
                     self._decider.tick(turn)
                     self._end_turn(turn)
                 for callback in watched.values():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from orchestra.audit import Entry
+
 from .board import Task
 from .channel import Channel
 from .enrolment import Invite
@@ -50,3 +52,5 @@ class Snapshot:
     keys: dict[str, str] = field(default_factory=dict)
     """Public key (Z85) → the address it proves."""
     invites: list[Invite] = field(default_factory=list)
+    audit: Entry | None = None
+    """The newest entry of the audit log."""

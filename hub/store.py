@@ -21,6 +21,7 @@ from typing import IO, Any, Final, Literal
 
 from peewee import DatabaseError, PeeweeException, SqliteDatabase
 
+from orchestra.audit import Entry
 from orchestra.errors import OrchestraError, StateFault, StorageFault
 from orchestra.limits import ORIGIN_KEPT_DAYS
 from orchestra.task import TaskState
@@ -71,6 +72,7 @@ _PEER: Final = "INSERT OR REPLACE INTO peer VALUES (?,?,?,?,?,?,?)"
 _KEY: Final = "INSERT OR IGNORE INTO key VALUES (?,?,?)"
 _REVOKED: Final = "DELETE FROM key WHERE public=?"
 _INVITE: Final = "INSERT OR REPLACE INTO invite VALUES (?,?,?,?,?,?)"
+_AUDIT: Final = "INSERT INTO audit VALUES (?,?,?,?,?,?,?)"
 _INVITE_OVER: Final = "DELETE FROM invite WHERE public=?"
 
 _LETTERS: Final = """
@@ -188,6 +190,7 @@ class Store:
                 channels=self._channels(),
                 cursors={row[:3]: row[3] for row in self._all("SELECT * FROM cursor")},
                 keys=dict(self._all("SELECT k.public, a.text FROM key k JOIN address a ON a.id = k.peer")),
+                audit=next((Entry(*row) for row in self._all("SELECT * FROM audit ORDER BY n DESC LIMIT 1")), None),
                 invites=[Invite(*row) for row in self._all("SELECT * FROM invite")],
             )
 
@@ -223,6 +226,8 @@ class Store:
                     many(_KEY, writes.keys)
                 if writes.revoked:
                     many(_REVOKED, [(public,) for public in writes.revoked])
+                if writes.audit:
+                    many(_AUDIT, [astuple(each) for each in writes.audit])
                 if writes.invites:
                     many(_INVITE, [astuple(each) for each in writes.invites.values() if each is not None])
                     many(_INVITE_OVER, [(public,) for public, each in writes.invites.items() if each is None])

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from orchestra.wire import OK, Record
 
 if TYPE_CHECKING:
+    from orchestra.audit import Entry
+
     from .enrolment import Invite
     from .roster import Origin, Peer
 
@@ -75,6 +77,7 @@ class Writes:
     """Public keys that are let in no more."""
     invites: dict[str, Invite | None] = field(default_factory=dict)
     """By public key; None: it is over for good."""
+    audit: list[Entry] = field(default_factory=list)
     origins: dict[int, Origin] = field(default_factory=dict)
     saved: tuple[int, int] | None = None
     """With `origins`: the last seq that they account for, and the first that may be an unfinished task."""
@@ -131,6 +134,7 @@ class Writes:
             or self.keys
             or self.revoked
             or self.invites
+            or self.audit
             or self.addresses
             or self.attempts
             or self.dead

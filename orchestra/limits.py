@@ -80,6 +80,7 @@ ORIGIN_KEPT_DAYS: Final = 7  # how long a client that went away may come back an
 INVITATIONS_MAX: Final = 1000  # those that are over count for a week, so that they can say so
 INVITATION_USES_MAX: Final = 1000  # keys one invitation may enrol
 INVITATION_S_MAX: Final = 30 * 86_400.0  # how long one may be open
+REFUSALS_AUDITED_AN_HOUR: Final = 60  # strangers in the audit log, each once; a flood must not fill the disk
 ACKS_HELD_MAX: Final = 512  # acknowledgements that wait for the next commit; losing one means a redelivery
 ACKS_HELD_S: Final = 0.02  # how long they wait at most
 HANDSHAKE_MS: Final = 5000  # a connection that has not proved its key by then is closed

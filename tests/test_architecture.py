@@ -21,6 +21,7 @@ FLOORS = ("hub", "agents")
 PURE = [
     "agents/plan.py",
     "orchestra/address.py",
+    "orchestra/audit.py",
     "orchestra/batch.py",
     "orchestra/conversation.py",
     "orchestra/errors.py",
@@ -31,6 +32,7 @@ PURE = [
     "orchestra/terms.py",
     "orchestra/wire.py",
     "hub/alarms.py",
+    "hub/audit.py",
     "hub/board.py",
     "hub/calls.py",
     "hub/channel.py",

@@ -1,0 +1,39 @@
+"""The audit log: every decision about keys, as rows that are chained by hashes. Pure.
+
+The chain is made in `orchestra.audit`, so that who verifies it does not have to trust the hub's own code for it.
+"""
+
+from __future__ import annotations
+
+from orchestra.audit import FIRST, Entry
+from orchestra.keys import fingerprint
+from orchestra.limits import REFUSALS_AUDITED_AN_HOUR
+
+from .hubstate import HubState
+
+_HOUR_MS = 3_600_000
+
+
+class Audit:
+    """Writes the log. `last` is its newest entry."""
+
+    def __init__(self, state: HubState, last: Entry | None) -> None:
+        self._state = state
+        self.last = last
+        self._refused: dict[str, int] = {}
+
+    def note(self, action: str, *, by: str, about: str, detail: str, now_ms: int) -> None:
+        """Add an entry."""
+        before, n = (self.last.digest, self.last.n) if self.last else (FIRST, 0)
+        self.last = Entry.make(before, n + 1, now_ms, by, action, about, detail)
+        self._state.writes.audit.append(self.last)
+
+    def note_refused(self, public_keys: list[str], *, now_ms: int) -> None:
+        """Note the strangers that were refused: each key once an hour, and only so many of them."""
+        for public, at_ms in list(self._refused.items()):
+            if at_ms <= now_ms - _HOUR_MS:
+                del self._refused[public]
+        for public in public_keys:
+            if public not in self._refused and len(self._refused) < REFUSALS_AUDITED_AN_HOUR:
+                self._refused[public] = now_ms
+                self.note("refused", by="", about="", detail=fingerprint(public), now_ms=now_ms)
