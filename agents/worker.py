@@ -108,9 +108,7 @@ class Worker:
             logger.info("draining: %s running", told, extra={"action": "draining"})
             ending = asyncio.ensure_future(asyncio.wait(self._works))
             hurrying = asyncio.ensure_future(self._hurrying.wait())
-            await asyncio.wait(
-                {ending, hurrying}, timeout=self._settings.drain_s, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait({ending, hurrying}, timeout=self._settings.drain_s, return_when=asyncio.FIRST_COMPLETED)
             ending.cancel()
             hurrying.cancel()
         for running in self._running.values():

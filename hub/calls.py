@@ -214,6 +214,29 @@ def _was_read(decider: Decider, session: Session, fetch: Fetch, found: list[Any]
     return {"read": decider.post.read(session, fetch.params["stage"], found, turn)}
 
 
+def _dead_list(asked: Asked) -> None:
+    before = asked.params.get("before", 0)
+    asked.query("dead_letters", before=before, count=_count(asked.params), peer=asked.session.peer.text)
+
+
+def _dead_get(asked: Asked) -> None:
+    asked.query("dead_letter", seq=asked.params["seq"], peer=asked.session.peer.text)
+
+
+def _dead_resend(asked: Asked) -> None:
+    asked.fetch("dead", seqs=list(dict.fromkeys(_seqs(asked.params))), is_resend=True)
+
+
+def _dead_drop(asked: Asked) -> None:
+    asked.fetch("dead", seqs=list(dict.fromkeys(_seqs(asked.params))), is_resend=False)
+
+
+def _deal_with_dead(decider: Decider, session: Session, fetch: Fetch, found: list[Any], turn: Turn) -> Params:
+    if fetch.params["is_resend"]:
+        return {"resent": decider.dead.resend(session, found, turn)}
+    return {"dropped": decider.dead.drop(session, found, turn)}
+
+
 def _message_get(asked: Asked) -> None:
     asked.query("message", seq=asked.params["seq"], peer=asked.session.peer.text)
 
@@ -400,6 +423,10 @@ METHODS: Final[dict[str, Method]] = {
     ),
     "channel.seen": Method(_channel_seen, required={"channel": str, "seq": int}, optional={"cursor": str}),
     "audit.list": Method(_audit_list, optional={"after": int, "count": int}),
+    "dead.drop": Method(_dead_drop, required={"seqs": list}),
+    "dead.get": Method(_dead_get, required={"seq": int}),
+    "dead.list": Method(_dead_list, optional={"before": int, "count": int}),
+    "dead.resend": Method(_dead_resend, required={"seqs": list}),
     "inbox": Method(_inbox, optional={"after": int, "count": int}),
     "inbox.read": Method(_inbox_read, required={"seqs": list}, optional={"ack": bool}),
     "invite": Method(_invite, required={"address": str, "public_key": str, "ttl_ms": int, "uses": int}),
@@ -424,6 +451,7 @@ METHODS: Final[dict[str, Method]] = {
 }
 
 LOADED: Final[dict[str, Callable[[Decider, Session, Fetch, list[Any], Turn], Params]]] = {
+    "dead": _deal_with_dead,
     "mail": _was_read,
     "watch": _is_watched,
 }

@@ -46,6 +46,7 @@ from . import calls, grants, hello
 from .audit import Audit
 from .board import Task
 from .channels import Channels, check_option
+from .dead import DeadLetters
 from .enrolment import Enrolment
 from .hubstate import Archive, EmptyArchive, HubState, Numbers, unknown
 from .mailbox import Letter, Mailbox
@@ -104,6 +105,7 @@ class Decider:
         self.audit = Audit(state, snapshot.audit)
         self.enrolment = Enrolment(state, snapshot.invites, self.audit)
         self.post = Post(state)
+        self.dead = DeadLetters(state, self.post)
         self.channels = Channels(state, snapshot.channels, snapshot.cursors)
         self.tasks = Tasks(state, snapshot.tasks, at_ms=at_ms)
         self.requests = Requests()

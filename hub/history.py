@@ -14,7 +14,7 @@ from orchestra.terms import TERMS
 from orchestra.wire import CALL, ERROR, OK, REPLY, RESULT, SEND, Record
 
 from . import receipts
-from .grants import check_see_task
+from .grants import check_see_message, check_see_task
 from .store import Store
 from .turn import Query
 from .unpack import unpack
@@ -85,7 +85,7 @@ _REPEATED: Final[dict[str, tuple[int, Callable[[Store, Query], int]]]] = {
 def _status(store: Store, params: Params) -> Params:
     messages, first = next(store.rows("SELECT coalesce(max(seq), 0), coalesce(min(seq), 0) FROM message"))
     states = dict(store.rows("SELECT state, count(*) FROM task GROUP BY state"))
-    dead = next(store.rows("SELECT count(*) FROM dead"))[0]
+    dead = next(store.rows("SELECT count(*) FROM dead WHERE closed_ms IS NULL"))[0]
     stored = {"last_seq": messages, "first_seq": first, "tasks": states, "dead": dead, **store.sizes()}
     return {**params, "stored": stored}
 
@@ -129,6 +129,33 @@ def _inbox(store: Store, params: Params) -> Params:
 
 def _message(store: Store, params: Params) -> Params:
     return receipts.seen_by(receipts.message(store.rows, params["seq"]), params["peer"], seq=params["seq"])
+
+
+def _dead_letters(store: Store, params: Params) -> Params:
+    """The dead letters that nobody dealt with, newest first, with the head of each body."""
+    where, values = ["d.closed_ms IS NULL"], []
+    if params["before"]:
+        where.append("d.seq < ?")
+        values.append(params["before"])
+    if not params["peer"].startswith("operator/"):
+        where.append("s.text = ?")
+        values.append(params["peer"])
+    sql = f"""
+        SELECT d.seq, m.kind, s.text, r.text, d.reason, d.at_ms, m.sent_ms, length(m.body), substr(m.body, 1, 1000)
+        FROM dead d JOIN message m ON m.seq = d.seq JOIN origin o ON o.id = m.origin
+        JOIN address s ON s.id = o.peer JOIN address r ON r.id = d.recipient
+        WHERE {" AND ".join(where)} ORDER BY d.seq DESC LIMIT ?
+    """
+    names = ("seq", "kind", "from", "to", "reason", "at_ms", "sent_ms", "bytes", "body")
+    return _listed("dead", names, store.rows(sql, *values, params["count"]))
+
+
+def _dead_letter(store: Store, params: Params) -> Params:
+    found = receipts.dead_letter(store.rows, params["seq"])
+    if not found["dead"]:
+        raise NotFound(f"there is no dead letter {params['seq']}; see: orchestra dead list")
+    check_see_message(parse_address(params["peer"]), sender=found["from"], recipients=())
+    return {name: found[name] for name in ("seq", "kind", "from", "to", "sent_ms", "rank", "options", "body", "dead")}
 
 
 def _task(store: Store, params: Params) -> Params:
@@ -268,6 +295,8 @@ _QUERIES: Final[dict[str, Callable[[Store, Params], Params]]] = {
     "channels": _channels,
     "entries": _entries,
     "audit": _audit,
+    "dead_letter": _dead_letter,
+    "dead_letters": _dead_letters,
     "inbox": _inbox,
     "keys": _keys,
     "message": _message,

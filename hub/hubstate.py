@@ -116,12 +116,16 @@ class HubState:
     def origin_of(self, session: Session) -> Origin:
         """Return what is known of the sends of this life of the session's client; made at its first send."""
         if session.origin is None:
-            self.last_origin += 1
-            origin = Origin(self.last_origin, session.peer.id, session.epoch, 0, self.last_seq, self.last_seq)
-            self.roster.add_origin(origin)
-            session.origin = origin
-            self.writes.origins[origin.id] = origin  # at once: its messages refer to it
+            session.origin = self.new_origin(session.peer, session.epoch)
         return session.origin
+
+    def new_origin(self, peer: Peer, epoch: bytes) -> Origin:
+        """Begin to number the sends of one life of a peer's client."""
+        self.last_origin += 1
+        origin = Origin(self.last_origin, peer.id, epoch, 0, self.last_seq, self.last_seq)
+        self.roster.add_origin(origin)
+        self.writes.origins[origin.id] = origin  # at once: its messages refer to it
+        return origin
 
     def save(self, *, open_seq: int) -> None:
         """Owe the database who sent up to which number, and from where on tasks may be unfinished.

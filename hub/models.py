@@ -268,12 +268,18 @@ class Checkpoint(_Table):
 
 
 class Dead(_Table):
-    """A message that could not be delivered, with the reason."""
+    """A message that could not be delivered, or a task that could not be done, with the reason.
+
+    `closed_ms` is when somebody (`closed_by`) dropped it, or sent it again as `resent_seq`; all null before.
+    """
 
     seq = IntegerField()
     recipient = IntegerField()
     reason = TextField()
     at_ms = IntegerField()
+    closed_ms = IntegerField(null=True)
+    closed_by = IntegerField(null=True)
+    resent_seq = IntegerField(null=True)
 
     class Meta:
         primary_key = CompositeKey("seq", "recipient")

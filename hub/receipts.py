@@ -120,8 +120,9 @@ def where(rows: Rows, recipient: int, seq: int) -> dict[str, Any]:
         {"stage": STAGES[stage], "at_ms": at_ms, "session": session, "reason": ""}
         for stage, at_ms, session in receipts_of(rows, recipient, seq)
     ]
-    for reason, at_ms in rows("SELECT reason, at_ms FROM dead WHERE seq = ? AND recipient = ?", seq, recipient):
-        said.append({"stage": DEAD, "at_ms": at_ms, "session": 0, "reason": reason})
+    for each in _dead(rows, seq):
+        if each["id"] == recipient:
+            said.append({"stage": DEAD, "at_ms": each["at_ms"], "session": 0, "reason": each["reason"]})
     last = said[-1] if said else {"stage": STAGES[0], "reason": ""}
     return {
         "stage": last["stage"],
@@ -130,3 +131,18 @@ def where(rows: Rows, recipient: int, seq: int) -> dict[str, Any]:
         "is_unread": is_unread,
         "receipts": said,
     }
+
+
+def dead_letter(rows: Rows, seq: int) -> dict[str, Any]:
+    """Return a message or task with its `dead` letters: for each recipient the reason, and what became of it."""
+    found = message(rows, seq) or {"seq": seq}
+    return {**found, "dead": _dead(rows, seq)}
+
+
+def _dead(rows: Rows, seq: int) -> list[dict[str, Any]]:
+    sql = """
+        SELECT r.text, d.recipient, d.reason, d.at_ms, d.closed_ms, coalesce(c.text, ''), coalesce(d.resent_seq, 0)
+        FROM dead d JOIN address r ON r.id = d.recipient LEFT JOIN address c ON c.id = d.closed_by WHERE d.seq = ?
+    """
+    names = ("recipient", "id", "reason", "at_ms", "closed_ms", "closed_by", "resent_seq")
+    return [dict(zip(names, row, strict=True)) for row in rows(sql, seq)]

@@ -66,7 +66,8 @@ _OVERWRITTEN: Final = "DELETE FROM entry WHERE channel=? AND seq=?"
 _CURSOR: Final = "INSERT INTO cursor VALUES (?,?,?,?,?)"
 _SEEN: Final = "UPDATE cursor SET seq=?, updated_ms=? WHERE peer=? AND channel=? AND name=?"
 _FORGOTTEN: Final = "DELETE FROM cursor WHERE peer=? AND channel=? AND name=?"
-_DEAD: Final = "INSERT OR IGNORE INTO dead VALUES (?,?,?,?)"
+_DEAD: Final = "INSERT OR IGNORE INTO dead VALUES (?,?,?,?,NULL,NULL,NULL)"
+_DEAD_CLOSED: Final = "UPDATE dead SET closed_ms=?, closed_by=?, resent_seq=? WHERE seq=? AND recipient=?"
 _ADDRESS: Final = "INSERT INTO address VALUES (?,?)"
 _PEER: Final = "INSERT OR REPLACE INTO peer VALUES (?,?,?,?,?,?,?)"
 _KEY: Final = "INSERT OR IGNORE INTO key VALUES (?,?,?)"
@@ -278,6 +279,8 @@ class Store:
                     many(_REVIVED, [(seq,) for seq in writes.revived])
                 if writes.dead:
                     many(_DEAD, writes.dead)
+                if writes.dead_closed:
+                    many(_DEAD_CLOSED, [(*how, *which) for which, how in writes.dead_closed.items()])
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
@@ -293,6 +296,8 @@ class Store:
                 return [receipts.mail(self.rows, fetch.recipient, seq) for seq in fetch.params["seqs"]]
             if fetch.what == "watch":
                 return [found for seq in fetch.params["seqs"] if (found := receipts.message(self.rows, seq))]
+            if fetch.what == "dead":
+                return [receipts.dead_letter(self.rows, seq) for seq in fetch.params["seqs"]]
             if fetch.what == "mailbox":
                 rows = self._all(_LETTERS, fetch.recipient, *fetch.after, fetch.rows_max)
             else:

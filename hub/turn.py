@@ -95,6 +95,8 @@ class Writes:
     """[recipient, stage, first seq, last seq, ms, session]: a run of consecutive seqs that came to a stage at once."""
     dead: list[tuple[int, int, str, int]] = field(default_factory=list)
     """(seq, recipient, reason, ms)."""
+    dead_closed: dict[tuple[int, int], tuple[int, int, int | None]] = field(default_factory=dict)
+    """(seq, recipient) → (ms, who, as which seq it was sent again or None): a dead letter was dealt with."""
     entries: list[tuple[int, int, str | None]] = field(default_factory=list)
     """(channel, seq, name): the log of a channel."""
     overwritten: list[tuple[int, int]] = field(default_factory=list)
@@ -138,6 +140,7 @@ class Writes:
             or self.addresses
             or self.attempts
             or self.dead
+            or self.dead_closed
             or self.channels
             or self.cursors
             or self.forgotten

@@ -38,6 +38,7 @@ PURE = [
     "hub/channel.py",
     "hub/channels.py",
     "hub/cursors.py",
+    "hub/dead.py",
     "hub/decider.py",
     "hub/enrolment.py",
     "hub/grants.py",
