@@ -10,6 +10,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from orchestra.limits import FOLLOWER_BYTES_MAX
+
 from .turn import Link
 
 APPEND: Final = "append"
@@ -31,15 +33,35 @@ class Follower:
 
     Attributes:
         seq: the newest entry it was sent, or the seq it began after.
-        window: how many entries it may be sent that it has not said it has seen.
-        on_way: the seqs of those.
-        is_behind: new entries are not pushed to it; it catches up from the database as its window allows.
+        window: how many entries may be on their way to it.
+        missed: up to this seq it was told that retention removed entries before it got them.
+        on_way: (seq, bytes) of the entries that it was sent and has not said it has seen.
+        on_way_bytes: of all of them.
+        is_behind: new entries are not pushed to it; it catches up from the database as there is room.
     """
 
     seq: int
     window: int
-    on_way: deque[int] = field(default_factory=deque)
-    is_behind: bool = False
+    missed: int
+    is_behind: bool
+    on_way: deque[tuple[int, int]] = field(default_factory=deque)
+    on_way_bytes: int = 0
+
+    @property
+    def room(self) -> int:
+        """How many more entries it may be sent now."""
+        return self.window - len(self.on_way) if self.on_way_bytes < FOLLOWER_BYTES_MAX else 0
+
+    def sent(self, seq: int, size: int) -> None:
+        self.seq = seq
+        self.on_way.append((seq, size))
+        self.on_way_bytes += size
+
+    def has_seen(self, seq: int) -> None:
+        """It has dealt with all entries up to `seq`."""
+        on_way = self.on_way
+        while on_way and on_way[0][0] <= seq:
+            self.on_way_bytes -= on_way.popleft()[1]
 
 
 @dataclass(slots=True, eq=False)

@@ -20,7 +20,7 @@ from orchestra.limits import (
     SUBSCRIPTIONS_MAX,
     WINDOW_MESSAGES,
 )
-from orchestra.wire import DELIVER, INT_MAX, MESSAGE, Record
+from orchestra.wire import DELIVER, EVENT, INT_MAX, MESSAGE, Record
 
 from .channel import APPEND, MODES, OVERWRITE, Channel, Follower, Newest
 from .cursors import CursorKey, Cursors
@@ -92,9 +92,8 @@ class Channels:
         for link, follower in channel.followers.items():
             if follower.is_behind:
                 continue
-            if len(follower.on_way) < follower.window:
-                follower.on_way.append(seq)
-                follower.seq = seq
+            if follower.room > 0:
+                follower.sent(seq, len(letter.body))
                 turn.send(link, record)
             else:
                 follower.is_behind = True
@@ -131,10 +130,11 @@ class Channels:
         if not 0 < credit <= CREDIT_MAX:
             raise BadOption(f"credit must be 1 to {CREDIT_MAX}")
         place = self.place(session.peer, channel, after=after, cursor=cursor, turn=turn)
-        follower = Follower(place, credit, is_behind=place < channel.last_seq)
+        gone = missed(channel, place)
+        follower = Follower(place, credit, missed=gone, is_behind=place < channel.last_seq)
         session.subscriptions[channel.id] = channel.followers[session.link] = follower
         self._fetch(session, channel.id, follower, turn)
-        return {"channel": to, "after": place, "missed": missed(channel, place)}
+        return {"channel": to, "after": place, "missed": gone}
 
     def place(self, peer: Peer, channel: Channel, *, after: int | None, cursor: str | None, turn: Turn) -> int:
         """Return the seq after which a reader begins."""
@@ -149,9 +149,7 @@ class Channels:
         channel = self.known(to)
         follower = session.subscriptions.get(channel.id)
         if follower is not None:
-            on_way = follower.on_way
-            while on_way and on_way[0] <= seq:
-                on_way.popleft()
+            follower.has_seen(seq)
             self._fetch(session, channel.id, follower, turn)
         if cursor is not None:
             self.cursors.move(session.peer, channel, cursor, seq, turn)
@@ -164,17 +162,21 @@ class Channels:
             self._leave(session, channel)
 
     def catch_up(self, fetch: Fetch, rows: list[tuple[Any, ...]], turn: Turn) -> None:
-        """Send a session the entries that were read for it."""
+        """Send a session the entries that were read for it: as many as may be read at once, or all there are."""
         session = self._state.roster.sessions.get(fetch.link)
         follower = session.subscriptions.get(fetch.recipient) if session is not None else None
         if session is None or follower is None or not follower.is_behind or follower.seq != fetch.after[1]:
             return  # it left, or is elsewhere meanwhile
+        channel = self.all[self._state.texts[fetch.recipient]]
+        gone = missed(channel, follower.seq)
+        if gone > follower.missed:
+            follower.missed = gone
+            turn.send(session.link, [EVENT, "channel", {"channel": channel.text, "missed": gone}])
         for row in rows:
             letter = Letter(*row)
-            follower.on_way.append(letter.seq)
-            follower.seq = letter.seq
+            follower.sent(letter.seq, len(letter.body))
             turn.send(session.link, _record(letter))
-        if len(rows) < fetch.rows_max:
+        if not rows or follower.seq >= channel.last_seq:
             follower.is_behind = False
         else:
             self._fetch(session, fetch.recipient, follower, turn)
@@ -200,9 +202,9 @@ class Channels:
         return channel
 
     def _fetch(self, session: Session, channel: int, follower: Follower, turn: Turn) -> None:
-        room = follower.window - len(follower.on_way)
-        if follower.is_behind and room > 0:
-            turn.fetches.append(Fetch("channel", channel, (0, follower.seq), min(room, WINDOW_MESSAGES), session.link))
+        if follower.is_behind and follower.room > 0:
+            rows_max = min(follower.room, WINDOW_MESSAGES)
+            turn.fetches.append(Fetch("channel", channel, (0, follower.seq), rows_max, session.link))
 
     def _leave(self, session: Session, channel: int) -> None:
         if session.subscriptions.pop(channel, None) is not None:

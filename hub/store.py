@@ -14,7 +14,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import astuple
 from pathlib import Path
 from typing import IO, Any, Final, Literal
@@ -23,7 +23,7 @@ from peewee import DatabaseError, PeeweeException, SqliteDatabase
 
 from orchestra.audit import Entry
 from orchestra.errors import OrchestraError, StateFault, StorageFault
-from orchestra.limits import ORIGIN_KEPT_DAYS
+from orchestra.limits import FOLLOWER_BYTES_MAX, ORIGIN_KEPT_DAYS
 from orchestra.task import TaskState
 from orchestra.terms import read_terms
 
@@ -301,8 +301,20 @@ class Store:
             if fetch.what == "mailbox":
                 rows = self._all(_LETTERS, fetch.recipient, *fetch.after, fetch.rows_max)
             else:
-                rows = self._all(_ENTRIES, fetch.recipient, fetch.after[1], fetch.rows_max)
+                rows = self._page(_ENTRIES, fetch.recipient, fetch.after[1], fetch.rows_max)
             return [(*row[:6], unpack(row[6]), row[7]) for row in rows]
+
+    def _page(self, sql: str, *params: Any) -> list[tuple[Any, ...]]:
+        """Return rows until their last columns, the bodies, are as much as one follower may have on its way."""
+        rows: list[tuple[Any, ...]] = []
+        size = 0
+        with closing(self._connection.execute(sql, params)) as cursor:
+            for row in cursor:
+                rows.append(row)
+                size += len(row[-1])
+                if size >= FOLLOWER_BYTES_MAX:
+                    break
+        return rows
 
     def task(self, seq: int) -> tuple[Task, dict[str, Any], int | None] | None:
         """Return a task as it was committed, with the report and the number of its result."""

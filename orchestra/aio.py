@@ -33,6 +33,7 @@ from .conversation import (
     Finished,
     Happening,
     Message,
+    Missed,
     Presence,
     Progressed,
     Receipted,
@@ -279,7 +280,7 @@ class Subscription:
 
     Attributes:
         after: the seq after which entries come, once it has begun.
-        missed: retention removed entries after `after` and up to this seq; 0 says that none were.
+        missed: retention removed entries up to this seq before they were given; 0 says that none were. It may grow.
     """
 
     def __init__(self, client: Client, channel: str, after: int | None, cursor: str | None) -> None:
@@ -394,6 +395,7 @@ class Client:
             Finished: self._finished,
             Requested: self._was_requested,
             Answered: self._was_answered,
+            Missed: self._has_missed,
             Ended: self._has_ended,
         }
         self._room = asyncio.Event()
@@ -846,7 +848,7 @@ class Client:
         except BaseException:
             self._leave(place)
             raise
-        place.after, place.missed = begun["after"], begun["missed"]
+        place.after = begun["after"]
 
     def _took(self, place: _Place) -> None:
         """The reader has dealt with what it was given: the hub is told soon."""
@@ -1028,6 +1030,11 @@ class Client:
     def _stands(self, presence: Presence) -> None:
         if self._presence is not None:
             self._presence.put(presence)
+
+    def _has_missed(self, missed: Missed) -> None:
+        place = self._channels.get(missed.channel)
+        if place is not None:
+            place.missed = max(place.missed, missed.missed)
 
     def _was_stored(self, stored: Stored) -> None:
         future = self._sends.pop(stored.n, None)

@@ -115,7 +115,7 @@ class Subscription:
 
     @property
     def missed(self) -> int:
-        """Retention removed entries after `after` and up to this seq; 0 says that none were."""
+        """Retention removed entries up to this seq before they were given; 0 says that none were. It may grow."""
         return self._subscription.missed
 
     def __iter__(self) -> Iterator[Message]:

@@ -186,6 +186,13 @@ class Answered(NamedTuple):
     token: int
 
 
+class Missed(NamedTuple):
+    """Retention removed entries of a channel, up to the seq `missed`, before this client got them."""
+
+    channel: str
+    missed: int
+
+
 class Ended(NamedTuple):
     """The hub ended the session."""
 
@@ -207,6 +214,7 @@ Happening = (
     | Replied
     | Requested
     | Answered
+    | Missed
     | Ended
 )
 
@@ -493,6 +501,8 @@ class Conversation:
             elif verb == EVENT:
                 if record[1] == "task":
                     found.append(Changed(record[2].get("seq", 0), record[2]))
+                elif record[1] == "channel":
+                    found.append(Missed(record[2].get("channel", ""), record[2].get("missed", 0)))
                 elif record[1] == "presence":
                     found.append(_presence(record[2]))
                 elif record[1] == "receipt":
@@ -575,6 +585,8 @@ class Conversation:
             channel = asked[3]["channel"]
             if self._subscriptions.get(channel, 0) is None:
                 self._subscriptions[channel] = result.get("after")
+            if result.get("missed"):
+                found.append(Missed(channel, result["missed"]))
         elif asked[2] == "task.watch":
             self._told_outcomes(asked[3]["seqs"], result, found)
         elif asked[2] == "presence.watch" and self._watches_presence:

@@ -39,6 +39,7 @@ QUEUES_MAX: Final = 64  # queues one agent may serve
 SENDS_UNANSWERED_MAX: Final = 4096  # of one client; more wait in the client
 WATCHES_MAX: Final = 10_000  # tasks one session may watch, and as many messages
 SUBSCRIPTIONS_MAX: Final = 64  # channels one session may follow
+FOLLOWER_BYTES_MAX: Final = 4 * MIB  # of entries on their way to one follower of a channel; one may pass it
 SEEN_S: Final = 1.0  # how long a client keeps to itself which entries it has seen; a crash repeats those
 REQUESTS_OPEN_MAX: Final = 256  # live requests of one session without an answer
 CALLS_A_TURN_MAX: Final = 64  # CALLs of one session that one turn answers; each may read the database

@@ -18,6 +18,7 @@ from orchestra.conversation import (
     Ended,
     Finished,
     Message,
+    Missed,
     Presence,
     Progressed,
     Refused,
@@ -308,6 +309,36 @@ def test_a_subscription_goes_on_where_it_was_after_a_reconnect(after: int | None
     _reopen(talk)
     subscribed = [record[3] for record in talk.take() if record[0] == CALL]
     assert subscribed[-1] == {"channel": "channel/status", "after": 15} or len(subscribed) == 1
+
+
+def test_what_was_thrown_away_unread_comes_again_after_a_reconnect() -> None:
+    talk = _open()
+    ref = talk.subscribe("channel/status", None)
+    talk.received([[REPLY, ref, {"after": 10}], *(_delivery(seq, lease=0, to="channel/status") for seq in (11, 12))])
+    talk.rewind("channel/status", 11)
+    talk.rewind("channel/other", 11)
+    _reopen(talk)
+    assert talk.take()[0][3] == {"channel": "channel/status", "after": 11}
+    assert [each.seq for each in talk.received([_delivery(12, lease=0, to="channel/status")])] == [12]
+
+
+def test_a_cursor_says_where_to_begin_and_after_a_reconnect_the_client_does() -> None:
+    talk = _open()
+    ref = talk.subscribe("channel/status", 0, cursor="c")
+    assert talk.take()[0][3] == {"channel": "channel/status", "after": 0, "cursor": "c"}
+    talk.received([[REPLY, ref, {"after": 7}]])
+    _reopen(talk)
+    assert talk.take()[0][3] == {"channel": "channel/status", "after": 7}
+    talk.seen("channel/status", 9, cursor="c")
+    talk.seen("channel/status", 9, cursor=None)
+    assert [record[3].get("cursor") for record in talk.take()] == ["c", None]
+
+
+def test_entries_that_were_removed_are_told_with_the_place_and_on_the_way() -> None:
+    talk = _open()
+    ref = talk.subscribe("channel/status", 3)
+    found = talk.received([[REPLY, ref, {"after": 3, "missed": 9}], [EVENT, "channel", {"channel": "c", "missed": 12}]])
+    assert [each for each in found if isinstance(each, Missed)] == [Missed("channel/status", 9), Missed("c", 12)]
 
 
 def test_who_unsubscribed_does_not_subscribe_again() -> None:

@@ -207,8 +207,11 @@ class _Reading:
     async def follow(self, client: Client, show: Show) -> None:
         """Show what is there and what comes."""
         async with client.subscribe(self._channel, after=self._after, cursor=self._cursor) as entries:
-            _tell_missed(entries.missed)
+            missed = 0
             async for entry in entries:
+                if entries.missed > missed:
+                    missed = entries.missed
+                    _tell_missed(missed)
                 show(_facts(entry))
 
     def _place(self) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import pytest
 from orchestra import limits, wire
 from orchestra.hub import channels, cursors
 from orchestra.hub.channel import APPEND, OVERWRITE
-from orchestra.limits import CHANNELS_MAX, ENTRY_NAME_CHARS_MAX, SUBSCRIPTIONS_MAX, WINDOW_MESSAGES
-from orchestra.wire import CALL, CREDIT, DELIVER, ERROR, OK, REPLY, Record
+from orchestra.limits import CHANNELS_MAX, ENTRY_NAME_CHARS_MAX, FOLLOWER_BYTES_MAX, SUBSCRIPTIONS_MAX, WINDOW_MESSAGES
+from orchestra.wire import CALL, CREDIT, DELIVER, ERROR, EVENT, OK, REPLY, Record
 
 from .fakehub import FakeHub, FakePeer, codes, seqs
 
@@ -107,7 +107,7 @@ def test_a_reader_that_never_reads_holds_up_nobody_and_costs_no_memory(hub: Fake
     assert seqs(stuck.take()) == sent[:4]
     assert stuck.session is not None
     (follower,) = stuck.session.subscriptions.values()
-    assert list(follower.on_way) == sent[:4]
+    assert [seq for seq, _ in follower.on_way] == sent[:4]
     assert seqs(_see(stuck, CONTEXT, sent[3])) == sent[-3:], "catching up, it gets the newest of each name"
     sent.append(sender.send(CONTEXT, b"x", entry="name-0"))
     assert seqs(stuck.take()) == sent[-1:]
@@ -168,6 +168,23 @@ def test_one_session_follows_a_bounded_number_of_channels(hub: FakeHub) -> None:
     hub.clock.advance(0.001)
     assert reader.call("subscribe", channel=STATUS) == "hub_full"
     assert "after" in reader.call("subscribe", channel="channel/c0")
+
+
+def test_large_entries_are_on_their_way_only_up_to_a_number_of_bytes(hub: FakeHub) -> None:
+    reader, sender = hub.join("matrix/m"), hub.join("agent/a")
+    reader.call("subscribe", channel=STATUS)
+    large = b"x" * (FOLLOWER_BYTES_MAX // 4)
+    sent = [sender.send(STATUS, large) for _ in range(7)]
+    assert seqs(reader.take()) == sent[:4], "live"
+    assert seqs(_see(reader, STATUS, sent[2])) == sent[4:7]
+    sent += [sender.send(STATUS, large) for _ in range(9)]
+    reader.call("subscribe", channel=STATUS, after=0)
+    assert seqs(reader.take()) == sent[:4], "catching up"
+    got = sent[:4]
+    while more := seqs(_see(reader, STATUS, got[-1])):
+        assert len(more) <= 4
+        got += more
+    assert got == sent
 
 
 # Entries with names.
@@ -456,3 +473,29 @@ def test_who_comes_back_after_entries_were_removed_is_told(hub: FakeHub) -> None
     assert reader.call("subscribe", channel=STATUS, after=sent[0])["missed"] == sent[2]
     assert reader.call("subscribe", channel=STATUS, after=sent[2])["missed"] == 0
     assert reader.call("channel.read", channel=STATUS, after=0)["missed"] == sent[2]
+
+
+def test_a_follower_that_is_behind_is_told_once_what_was_removed_before_it_got_it(hub: FakeHub) -> None:
+    sender, reader = hub.join("operator/o"), hub.join("matrix/m")
+    reader.call("subscribe", channel=STATUS, credit=1)
+    sent = [sender.send(STATUS) for _ in range(6)]
+    assert seqs(reader.take()) == sent[:1]
+    hub.store.database.execute_sql("DELETE FROM entry WHERE seq <= ?", (sent[3],))
+    hub.decider.channels.all[STATUS].trimmed_seq = sent[3]
+    told = _see(reader, STATUS, sent[0])
+    assert told[0] == [EVENT, "channel", {"channel": STATUS, "missed": sent[3]}]
+    assert seqs(told) == sent[4:5]
+    assert [record[0] for record in _see(reader, STATUS, sent[4])] == [DELIVER]
+
+
+def test_a_follower_that_is_behind_what_is_all_gone_is_pushed_again(hub: FakeHub) -> None:
+    sender, reader = hub.join("operator/o"), hub.join("matrix/m")
+    reader.call("subscribe", channel=STATUS, credit=1)
+    sent = [sender.send(STATUS) for _ in range(3)]
+    reader.take()
+    hub.store.database.execute_sql("DELETE FROM entry")
+    hub.decider.channels.all[STATUS].trimmed_seq = sent[2]
+    assert [record[0] for record in _see(reader, STATUS, sent[0])] == [EVENT]
+    assert seqs(reader.say()) == []
+    seq = sender.send(STATUS)
+    assert seqs(reader.take()) == [seq]

@@ -135,6 +135,21 @@ def test_a_stuck_reader_of_a_channel_holds_up_neither_its_messages_nor_others(tm
     run(scenario())
 
 
+def test_a_reader_is_told_what_was_removed_before_it_came_and_while_it_was_behind(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("matrix/m") as reader, hub.connect("operator/o") as sender:
+            channel = hub.decider.channels.all[STATUS]
+            sent = await sender.send_all(STATUS, ["x"] * (2 * CREDIT_DEFAULT))
+            channel.trimmed_seq = sent[1]
+            async with reader.subscribe(STATUS, after=sent[0]) as entries:
+                assert (entries.after, entries.missed) == (sent[0], sent[1])
+                channel.trimmed_seq = sent[-1]
+                await _take(entries, CREDIT_DEFAULT + 1)
+                assert entries.missed == sent[-1]
+
+    run(scenario())
+
+
 def test_a_channel_is_followed_once_by_a_client(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with live_hub(tmp_path) as hub, hub.connect("matrix/m") as reader:
