@@ -201,6 +201,13 @@ class Channels:
         self._state.writes.channels.append((channel.id, mode, made_by, now_ms))
         return channel
 
+    def trimmed(self, entries: list[tuple[int, int]]) -> None:
+        """Retention removed these (channel, seq)."""
+        for number, seq in entries:
+            channel = self.all[self._state.texts[number]]
+            channel.count -= 1
+            channel.trimmed_seq = max(channel.trimmed_seq, seq)
+
     def _fetch(self, session: Session, channel: int, follower: Follower, turn: Turn) -> None:
         if follower.is_behind and follower.room > 0:
             rows_max = min(follower.room, WINDOW_MESSAGES)

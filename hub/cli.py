@@ -13,10 +13,13 @@ from orchestra.cli.shared import SingleProgram, enter, service_options, state_op
 from orchestra.state import StateFolder, default_folder
 from orchestra.version import VERSION
 
+from .retention import Keep
 from .settings import HOST_DEFAULT, PORT_DEFAULT, HubSettings
 from .store import Durability
 
 logger = logging.getLogger("orchestra.hub")
+
+_KEEP = Keep()
 
 
 @click.command(cls=SingleProgram, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -45,9 +48,50 @@ logger = logging.getLogger("orchestra.hub")
     show_default=True,
     help="full survives a power cut, fast any crash of a process.  [env: ORCHESTRA_DURABILITY]",
 )
+@click.option(
+    "--keep-days",
+    envvar="ORCHESTRA_KEEP_DAYS",
+    type=click.IntRange(1),
+    default=_KEEP.days,
+    show_default=True,
+    help="How long finished tasks, messages and entries of channels stay.  [env: ORCHESTRA_KEEP_DAYS]",
+)
+@click.option(
+    "--keep-dead-days",
+    envvar="ORCHESTRA_KEEP_DEAD_DAYS",
+    type=click.IntRange(1),
+    default=_KEEP.dead_days,
+    show_default=True,
+    help="How long dead letters stay.  [env: ORCHESTRA_KEEP_DEAD_DAYS]",
+)
+@click.option(
+    "--keep-channel-entries",
+    envvar="ORCHESTRA_KEEP_CHANNEL_ENTRIES",
+    type=click.IntRange(1),
+    default=_KEEP.channel_entries,
+    show_default=True,
+    help="Entries of one channel that stay at most.  [env: ORCHESTRA_KEEP_CHANNEL_ENTRIES]",
+)
+@click.option(
+    "--keep-mib",
+    envvar="ORCHESTRA_KEEP_MIB",
+    type=click.IntRange(1),
+    default=_KEEP.mib,
+    show_default=True,
+    help="Size of the database from which on what is over goes before its time.  [env: ORCHESTRA_KEEP_MIB]",
+)
 @service_options
 def main(
-    state: Path | None, host: str, port: int, durability: Durability, log_level: str, stop_with_stdin: bool
+    state: Path | None,
+    host: str,
+    port: int,
+    durability: Durability,
+    keep_days: int,
+    keep_dead_days: int,
+    keep_channel_entries: int,
+    keep_mib: int,
+    log_level: str,
+    stop_with_stdin: bool,
 ) -> None:
     """Run the hub until SIGTERM or Ctrl-C.
 
@@ -56,7 +100,13 @@ def main(
     from .service import Hub, serve
 
     logs.set_up(log_level)
-    settings = HubSettings(StateFolder(state or default_folder()), host=host, port=port, durability=durability)
+    settings = HubSettings(
+        StateFolder(state or default_folder()),
+        host=host,
+        port=port,
+        durability=durability,
+        keep=Keep(keep_days, keep_dead_days, keep_channel_entries, keep_mib),
+    )
 
     def ready(hub: Hub) -> None:
         if stop_with_stdin:

@@ -53,6 +53,7 @@ from .mailbox import Letter, Mailbox
 from .post import Post
 from .presence import Presence
 from .requests import Requests
+from .retention import Removal, View
 from .roster import Peer, Session
 from .snapshot import Snapshot
 from .tasks import Tasks
@@ -190,6 +191,25 @@ class Decider:
             turn.send(fetch.link, [REPLY, fetch.ref, calls.LOADED[fetch.what](self, session, fetch, rows, turn)])
         except PeerError as error:
             self._refuse(fetch.link, CALL, fetch.ref, error, turn)
+
+    def in_use(self) -> View:
+        """Return what retention has to know of memory."""
+        state = self.state
+        return View(
+            everyone=state.ids.get("*", 0),
+            owed=lambda: [peer.id for peer in state.roster.matrices() if peer.mailbox.count],
+            channels=self.channels.all.values(),
+            origins=lambda: {
+                *state.unsaved,
+                *(session.origin.id for session in state.roster.sessions.values() if session.origin is not None),
+            },
+        )
+
+    def removed(self, removal: Removal) -> None:
+        """Retention removed these rows."""
+        self.channels.trimmed(removal.entries)
+        for _, peer_id, epoch in removal.origins:
+            self.state.roster.forget_origin(peer_id, epoch)
 
     def finish(self, turn: Turn) -> None:
         """End the turn: `state.writes` and `turn` are complete after this."""

@@ -14,7 +14,7 @@ from . import models
 
 def _first_tables(database: SqliteDatabase) -> None:
     database.create_tables(models.TABLES)
-    models.Hub.create(boot=0, saved_seq=0, open_seq=0)
+    models.Hub.create(boot=0, saved_seq=0, open_seq=0, removed=0)
 
 
 STEPS: Final[tuple[Callable[[SqliteDatabase], None], ...]] = (_first_tables,)

@@ -32,12 +32,14 @@ class _Table(Model):
 class Hub(_Table):
     """One row: how often this database was opened, and how far it was accounted for when that was last saved.
 
-    `saved_seq`: the saved origins know of all sends up to it. `open_seq`: no task before it is unfinished.
+    `saved_seq`: the saved origins know of all sends up to it, and no seq up to it is given out again. `open_seq`: no
+    task before it is unfinished. `removed`: how many messages and tasks retention removed from the log so far.
     """
 
     boot = IntegerField()
     saved_seq = IntegerField()
     open_seq = IntegerField()
+    removed = IntegerField()
 
 
 class Address(_Table):

@@ -110,6 +110,9 @@ class Roster:
     def add_origin(self, origin: Origin) -> None:
         self._origins[origin.peer_id, origin.epoch] = origin
 
+    def forget_origin(self, peer_id: int, epoch: bytes) -> None:
+        self._origins.pop((peer_id, epoch), None)
+
     def origin_of(self, peer: Peer, epoch: bytes) -> Origin | None:
         return self._origins.get((peer.id, epoch))
 

@@ -30,6 +30,7 @@ from orchestra.wire import BYE, ERROR, FROM_PEER, Decoder
 from . import history
 from .decider import Decider
 from .hubstate import Numbers
+from .retention import Retention
 from .router import Router
 from .settings import HubSettings
 from .store import Store
@@ -40,6 +41,7 @@ logger = logging.getLogger(__name__)
 _TICK_S = 0.25  # how late a lapsed lease or a lost wake-up may be noticed
 _GC_THRESHOLDS = (20_000, 20, 50)  # a turn makes many short-lived lists and no cycles: the default looks far too often
 _KICK_AFTER_S = 0.2
+_NEXT_SLICE_S = 0.01  # with slices of 2 ms, retention takes a fifth of an idle core until it has caught up
 _ATTENTIVE_S = 300e-6  # makes a round trip 5 % shorter, and costs at most this much of a core per commit
 _FROZEN_MS = 1000  # a loop that is so late was stopped, or had no machine under it
 _OTHER_FILES = 512  # beside the connections
@@ -93,6 +95,8 @@ class Hub:
         self._decode = Decoder(FROM_PEER).decode
         self._stopping: asyncio.Event = asyncio.Event()
         self._acks_due: asyncio.TimerHandle | None = None
+        self._next_slice: asyncio.TimerHandle | None = None
+        self._retention = Retention(settings.keep, self._store.rows, self._store.used_bytes)
         self._fault: StorageFault | None = None
         self._attentive_until = 0.0
 
@@ -132,6 +136,7 @@ class Hub:
                     self._decider.audit.note_refused(router.refused(), now_ms=turn.now_ms)
                     self._decider.tick(turn)
                     self._end_turn(turn)
+                    self._retain()
                 for callback in watched.values():
                     callback()
         finally:
@@ -285,6 +290,43 @@ class Hub:
         assert isinstance(link, bytes)
         if self._router is not None:
             self._router.kick(link)
+
+    def _retain(self) -> None:
+        """Remove one slice of what is over; the next follows soon, if nobody wants anything by then."""
+        if self._router is None or self._stopping.is_set():
+            return
+        if self._decider.state.writes.held:
+            self._commit_acks()  # what is settled there must not still be owed when its message goes
+        retention, decider = self._retention, self._decider
+        try:
+            removal = retention.step(decider.in_use(), now_ms=_wall_ms(), at_ms=_steady_ms())
+            if removal is None:
+                is_more = self._store.shrink()
+            else:
+                is_more = True
+                if removal.counts():
+                    self._store.remove(removal)
+                    decider.removed(removal)
+                retention.removed(removal)
+        except StorageFault as fault:
+            logger.warning("nothing could be removed: %s", fault, extra={"action": "retention_failed"})
+            retention.rest(_steady_ms())
+            return
+        if retention.ended:
+            self._tell_removed()
+        if is_more and self._next_slice is None:
+            self._next_slice = asyncio.get_running_loop().call_later(_NEXT_SLICE_S, self._retain_if_idle)
+
+    def _retain_if_idle(self) -> None:
+        self._next_slice = None
+        if self._router is not None and not self._router.has_input():
+            self._retain()
+
+    def _tell_removed(self) -> None:
+        """Tell what a whole run removed."""
+        ended, self._retention.ended = self._retention.ended, Counter()
+        counts = ", ".join(f"{count} {name}" for name, count in ended.items())
+        logger.info("removed what is over: %s", counts, extra={"action": "removed"})
 
     def _commit_acks(self) -> None:
         self._acks_due = None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from orchestra.state import StateFolder
 
+from .retention import Keep
 from .store import Durability
 
 PORT_DEFAULT: Final = 7420
@@ -20,9 +21,11 @@ class HubSettings:
     host: the address to listen on; other machines need one that they reach.
     port: the TCP port; 0 takes a free one.
     durability: `full` survives a power cut, `fast` any crash of a process.
+    keep: how much of what is over is kept.
     """
 
     state: StateFolder
     host: str = HOST_DEFAULT
     port: int = PORT_DEFAULT
     durability: Durability = "full"
+    keep: Keep = field(default_factory=Keep)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import astuple
 from pathlib import Path
@@ -23,7 +23,7 @@ from peewee import DatabaseError, PeeweeException, SqliteDatabase
 
 from orchestra.audit import Entry
 from orchestra.errors import OrchestraError, StateFault, StorageFault
-from orchestra.limits import FOLLOWER_BYTES_MAX, ORIGIN_KEPT_DAYS
+from orchestra.limits import FOLLOWER_BYTES_MAX, ORIGIN_KEPT_DAYS, RETENTION_STEP_PAGES
 from orchestra.task import TaskState
 from orchestra.terms import read_terms
 
@@ -32,6 +32,7 @@ from .board import Extras, Task
 from .channel import Channel, Newest
 from .enrolment import Invite
 from .migrations import migrate
+from .retention import Removal
 from .roster import Origin, Peer
 from .snapshot import KnownPeer, Snapshot
 from .turn import Fetch, Writes
@@ -41,6 +42,8 @@ Durability = Literal["full", "fast"]
 
 _SYNCHRONOUS: Final = {"full": 2, "fast": 1}  # FULL survives a power cut, NORMAL any crash of a process
 _CACHE_KIB: Final = 64 * 1024
+_FREE_SHARE: Final = 10  # one page in so many may be unused: new rows fill it
+_TASK_TABLES: Final = (("task", "seq"), ("attempt", "task"), ("checkpoint", "task"))
 
 _MESSAGE: Final = "INSERT INTO message VALUES (?,?,?,?,?,?,?,?,?)"
 _DELIVERY: Final = "INSERT INTO delivery VALUES (?,?,?,0,NULL)"
@@ -175,7 +178,8 @@ class Store:
         with _told(self._path), self.database.atomic():
             origins, unsaved = self._origins(now_ms)
             return Snapshot(
-                last_seq=self._all("SELECT coalesce(max(seq), 0) FROM message")[0][0],
+                # The newest rows may have been removed, and their numbers must not come again.
+                last_seq=self._all("SELECT max(saved_seq, (SELECT coalesce(max(seq), 0) FROM message)) FROM hub")[0][0],
                 addresses=dict(self._all("SELECT id, text FROM address")),
                 peers={row[0]: _known(row, now_ms) for row in self._all("SELECT * FROM peer")},
                 origins=origins,
@@ -289,6 +293,40 @@ class Store:
         except _FAULTS as exc:
             raise _told_fault(self._path, exc) from exc
 
+    def remove(self, removal: Removal) -> None:
+        """Delete one slice of what is over: all of it or nothing."""
+        with _told(self._path), self.database.atomic("IMMEDIATE"):
+            many = self._connection.executemany
+            many("DELETE FROM message WHERE seq = ?", [(seq,) for seq in (*removal.messages, *removal.tasks)])
+            for table, column in _TASK_TABLES:
+                many(f"DELETE FROM {table} WHERE {column} = ?", [(seq,) for seq in removal.tasks])
+            many("DELETE FROM entry WHERE channel = ? AND seq = ?", removal.entries)
+            many("UPDATE channel SET trimmed_seq = max(trimmed_seq, ?2) WHERE id = ?1", removal.entries)
+            many("DELETE FROM dead WHERE seq = ? AND recipient = ?", removal.dead)
+            many("DELETE FROM receipt WHERE recipient = ? AND stage = ? AND first_seq = ?", removal.receipts)
+            many("DELETE FROM origin WHERE id = ?", [(number,) for number, _, _ in removal.origins])
+            self._all("UPDATE hub SET removed = removed + ?", len(removal.messages) + len(removal.tasks))
+
+    def shrink(self) -> bool:
+        """Give a few unused pages back to the file system; False if there are too few to care."""
+        with _told(self._path):
+            pages, free = self._all("SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count")[
+                0
+            ]
+            if free <= max(RETENTION_STEP_PAGES, pages // _FREE_SHARE):
+                return False
+            self._all(f"PRAGMA incremental_vacuum({RETENTION_STEP_PAGES})")
+            return True
+
+    def used_bytes(self) -> int:
+        """Return how much of the file holds data; what was removed and not written over does not count."""
+        sql = """
+            SELECT (page_count - freelist_count) * page_size
+            FROM pragma_page_count, pragma_freelist_count, pragma_page_size
+        """
+        with _told(self._path):
+            return int(self._all(sql)[0][0])
+
     def fetch(self, fetch: Fetch) -> list[Any]:
         """Return the rows a `Fetch` asks for, in order."""
         with _told(self._path):
@@ -338,7 +376,7 @@ class Store:
             "wal_bytes": wal.stat().st_size if (wal := Path(f"{self._path}-wal")).exists() else 0,
         }
 
-    def rows(self, sql: str, *params: Any) -> Iterator[tuple[Any, ...]]:
+    def rows(self, sql: str, *params: Any) -> Generator[tuple[Any, ...], None, None]:
         """Give the rows of a read, one at a time."""
         with _told(self._path):
             yield from self._connection.execute(sql, params)

@@ -49,6 +49,7 @@ PURE = [
     "hub/presence.py",
     "hub/receipts.py",
     "hub/requests.py",
+    "hub/retention.py",
     "hub/roster.py",
     "hub/snapshot.py",
     "hub/tasks.py",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from orchestra.hub import history
 from orchestra.hub.board import Task
 from orchestra.hub.decider import Decider
 from orchestra.hub.hubstate import HubState, Numbers
+from orchestra.hub.retention import Keep, Removal, Retention
 from orchestra.hub.roster import Peer, Session
 from orchestra.hub.store import Store
 from orchestra.hub.turn import Link, Turn, Writes
@@ -258,6 +260,26 @@ class FakeHub:
         turn = self.turn()
         yield turn
         self._end_turn(turn)
+
+    def slices(self, retention: Retention) -> Iterator[Removal]:
+        """Remove what is over, slice by slice, until retention rests."""
+        while (
+            removal := retention.step(self.decider.in_use(), now_ms=self.clock.now_ms, at_ms=self.clock.at_ms)
+        ) is not None:
+            self.store.remove(removal)
+            self.decider.removed(removal)
+            retention.removed(removal)
+            yield removal
+
+    def retain(self, **keep: int) -> Counter[str]:
+        """Remove what is over; return how many rows of what went."""
+        retention = self.retention(**keep)
+        for _ in self.slices(retention):
+            pass
+        return retention.total
+
+    def retention(self, **keep: int) -> Retention:
+        return Retention(Keep(**keep), self.store.rows, self.store.used_bytes)
 
     def _end_turn(self, turn: Turn) -> None:
         while True:
