@@ -123,11 +123,10 @@ async def _work(settings: AgentSettings, stop_with_stdin: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, starting.cancel)
     try:
-        key = await enrol_here(settings.state, settings.address, patience_s=None)
+        await enrol_here(settings.state, settings.address, patience_s=None)
         client = await aio.connect(
             state=settings.state.path,
             address=str(settings.address),
-            key=key,
             patience_s=None,
             queues=settings.queues,
         )

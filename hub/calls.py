@@ -181,6 +181,14 @@ def _keys_revoke(asked: Asked) -> Params:
     return {"address": asked.decider.revoke(asked.session.peer.text, asked.params["public_key"], asked.turn)}
 
 
+def _keys_rotate(asked: Asked) -> Params:
+    text, _, old = asked.session.identity.partition(" ")
+    until_ms = asked.decider.enrolment.rotate(
+        text, old, asked.params["public_key"], overlap_ms=asked.params["overlap_ms"], now_ms=asked.turn.now_ms
+    )
+    return {"address": text, "until_ms": until_ms}
+
+
 def _audit_list(asked: Asked) -> None:
     grants.check_administer(asked.session.peer.address)
     asked.query("audit", after=asked.params.get("after", 0), count=_count(asked.params))
@@ -432,6 +440,7 @@ METHODS: Final[dict[str, Method]] = {
     "invite": Method(_invite, required={"address": str, "public_key": str, "ttl_ms": int, "uses": int}),
     "keys.accept": Method(_keys_accept, required={"address": str, "public_key": str}),
     "keys.list": Method(_keys_list),
+    "keys.rotate": Method(_keys_rotate, required={"public_key": str, "overlap_ms": int}),
     "keys.revoke": Method(_keys_revoke, required={"public_key": str}),
     "peers": Method(_peers, optional={"after": str}),
     "presence.set": Method(_presence_set, required={"state": str}, optional={"text": str, "address": str}),

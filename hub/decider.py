@@ -104,7 +104,7 @@ class Decider:
         # The next save says that all up to its seq is accounted for, so it has to hold these, also if they stay silent.
         state.unsaved.update((origin.id, origin) for origin in snapshot.unsaved)
         self.audit = Audit(state, snapshot.audit)
-        self.enrolment = Enrolment(state, snapshot.invites, self.audit)
+        self.enrolment = Enrolment(state, snapshot, self.audit)
         self.post = Post(state)
         self.dead = DeadLetters(state, self.post)
         self.channels = Channels(state, snapshot.channels, snapshot.cursors)
@@ -165,6 +165,8 @@ class Decider:
             turn.send(session.link, [BYE, "silent", f"nothing was heard for {LEASE_S:.0f} s; say HELLO again"])
             turn.kicks.append(session.link)
             self.end(session, turn)
+        for public_key in self.enrolment.ended(turn.now_ms):
+            self.revoke("", public_key, turn, is_replaced=True)
         self.tasks.tick(turn)
         self.post.tick(turn)
         self.requests.expire(turn)
@@ -219,8 +221,10 @@ class Decider:
             self.state.save(open_seq=self.tasks.board.first_seq(default=self.state.last_seq + 1))
             self._save_due_ms = turn.at_ms + _SAVE_MS
 
-    def revoke(self, by: str, public_key: str, turn: Turn) -> str:
+    def revoke(self, by: str, public_key: str, turn: Turn, *, is_replaced: bool = False) -> str:
         """Let a key or an invitation in no more, and end what it has open; return whose it was.
+
+        What its sessions held goes to others, unless the key was replaced: then its peer comes back for it.
 
         Raises:
             PeerError: if it is not known, or the last operator's.
@@ -231,7 +235,7 @@ class Decider:
             if session.identity == f"{text} {public_key}":
                 turn.send(session.link, [BYE, "key_revoked", f"this key of {text} was revoked"])
                 turn.kicks.append(session.link)
-                self.end(session, turn, is_orderly=True)
+                self.end(session, turn, is_orderly=not is_replaced)
         return text
 
     def end(self, session: Session, turn: Turn, *, is_orderly: bool = False) -> None:

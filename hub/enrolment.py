@@ -7,17 +7,20 @@ half of a key pair made on the new machine. It gets no session and sees nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from orchestra.address import Address, parse_address
 from orchestra.errors import BadOption, HubFull, InvitationOver, NotAllowed, NotFound, PeerError
 from orchestra.keys import fingerprint, is_public_key
-from orchestra.limits import INVITATION_S_MAX, INVITATION_USES_MAX, INVITATIONS_MAX
+from orchestra.limits import INVITATION_S_MAX, INVITATION_USES_MAX, INVITATIONS_MAX, KEY_OVERLAP_S_MAX
 from orchestra.wire import CALL, ERROR, REPLY, Record
 
 from .audit import Audit
 from .hubstate import HubState
 from .turn import Link, Turn
+
+if TYPE_CHECKING:
+    from .snapshot import Snapshot
 
 _INVITED: Final = "invitation "
 _KEPT_MS: Final = 7 * 86_400_000  # so long one that is over can still say so
@@ -38,10 +41,12 @@ class Invite:
 class Enrolment:
     """The keys that are let in, and the invitations."""
 
-    def __init__(self, state: HubState, invites: list[Invite], audit: Audit) -> None:
+    def __init__(self, state: HubState, snapshot: Snapshot, audit: Audit) -> None:
         self._state = state
         self._audit = audit
-        self.invites = {invite.public: invite for invite in invites}
+        self.invites = {invite.public: invite for invite in snapshot.invites}
+        self.key_ends = dict(snapshot.key_ends)
+        """Public key → until when it is let in: it was replaced."""
 
     def identity_of(self, public_key: str) -> str | None:
         """Return what a connection with this key is stamped with, or None to refuse it."""
@@ -95,6 +100,24 @@ class Enrolment:
             self._state.add_peer(address, public_key, now_ms=now_ms)
             self._audit.note("accepted", by=by, about=str(address), detail=fingerprint(public_key), now_ms=now_ms)
 
+    def rotate(self, text: str, old: str, new: str, *, overlap_ms: int, now_ms: int) -> int:
+        """Let `new` in beside `old`, which ends after the overlap; return when, in ms since 1970.
+
+        Raises:
+            BadOption, NotAllowed: if `new` can't be a key of this peer.
+        """
+        if not 0 <= overlap_ms <= KEY_OVERLAP_S_MAX * 1000:
+            raise BadOption(f"overlap_ms must be 0 to {KEY_OVERLAP_S_MAX * 1000:.0f}")
+        if new == old:
+            raise BadOption("public_key is the one in use; make a new key pair")
+        self.accept(text, parse_address(text), new, now_ms=now_ms)
+        self.key_ends[old] = self._state.writes.key_ends[old] = now_ms + overlap_ms
+        return now_ms + overlap_ms
+
+    def ended(self, now_ms: int) -> list[str]:
+        """Return the keys that were replaced, and whose overlap is over."""
+        return [public for public, until_ms in self.key_ends.items() if until_ms <= now_ms]
+
     def receive(self, link: Link, identity: str, records: list[Record], turn: Turn) -> None:
         """Decide what somebody with an invitation says; whatever it is, the connection ends with the answer."""
         for record in records:
@@ -125,6 +148,7 @@ class Enrolment:
             if operators == {text}:
                 raise NotAllowed(f"this is the last key of the last operator, {text}; invite another operator first")
         del self._state.keys[public_key]
+        self.key_ends.pop(public_key, None)
         self._state.writes.revoked.append(public_key)
         self._audit.note("revoked", by=by, about=text, detail=fingerprint(public_key), now_ms=now_ms)
         return text

@@ -91,9 +91,11 @@ def _status(store: Store, params: Params) -> Params:
 
 
 def _keys(store: Store, params: Params) -> Params:
-    rows = store.rows("SELECT k.public, a.text, k.since_ms FROM key k JOIN address a ON a.id = k.peer ORDER BY 2, 3")
+    rows = store.rows(
+        "SELECT k.public, a.text, k.since_ms, k.until_ms FROM key k JOIN address a ON a.id = k.peer ORDER BY 2, 3"
+    )
     found: list[Params] = []
-    for public, address, since_ms in rows:
+    for public, address, since_ms, until_ms in rows:
         if len(found) == LIST_ROWS_MAX:
             break
         found.append(
@@ -102,6 +104,7 @@ def _keys(store: Store, params: Params) -> Params:
                 "public_key": public,
                 "fingerprint": fingerprint(public),
                 "since_ms": since_ms,
+                "until_ms": until_ms,
                 "sessions": params["sessions"].get(public, 0),
             }
         )

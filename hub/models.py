@@ -66,11 +66,12 @@ class Peer(_Table):
 
 
 class Key(_Table):
-    """A public key (Z85) and the peer it proves."""
+    """A public key (Z85) and the peer it proves; `until_ms` where it was replaced and is still let in for a while."""
 
     public = TextField(primary_key=True)
     peer = IntegerField()
     since_ms = IntegerField()
+    until_ms = IntegerField(null=True)
 
     class Meta:
         without_rowid = True

@@ -51,6 +51,8 @@ class Snapshot:
     cursors: dict[tuple[int, int, str], int] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     """Public key (Z85) → the address it proves."""
+    key_ends: dict[str, int] = field(default_factory=dict)
+    """Public key → until when it is let in: it was replaced."""
     invites: list[Invite] = field(default_factory=list)
     audit: Entry | None = None
     """The newest entry of the audit log."""

@@ -73,7 +73,8 @@ _DEAD: Final = "INSERT OR IGNORE INTO dead VALUES (?,?,?,?,NULL,NULL,NULL)"
 _DEAD_CLOSED: Final = "UPDATE dead SET closed_ms=?, closed_by=?, resent_seq=? WHERE seq=? AND recipient=?"
 _ADDRESS: Final = "INSERT INTO address VALUES (?,?)"
 _PEER: Final = "INSERT OR REPLACE INTO peer VALUES (?,?,?,?,?,?,?)"
-_KEY: Final = "INSERT OR IGNORE INTO key VALUES (?,?,?)"
+_KEY: Final = "INSERT OR IGNORE INTO key VALUES (?,?,?,NULL)"
+_KEY_END: Final = "UPDATE key SET until_ms=? WHERE public=?"
 _REVOKED: Final = "DELETE FROM key WHERE public=?"
 _INVITE: Final = "INSERT OR REPLACE INTO invite VALUES (?,?,?,?,?,?)"
 _AUDIT: Final = "INSERT INTO audit VALUES (?,?,?,?,?,?,?)"
@@ -195,6 +196,7 @@ class Store:
                 channels=self._channels(),
                 cursors={row[:3]: row[3] for row in self._all("SELECT * FROM cursor")},
                 keys=dict(self._all("SELECT k.public, a.text FROM key k JOIN address a ON a.id = k.peer")),
+                key_ends=dict(self._all("SELECT public, until_ms FROM key WHERE until_ms IS NOT NULL")),
                 audit=next((Entry(*row) for row in self._all("SELECT * FROM audit ORDER BY n DESC LIMIT 1")), None),
                 invites=[Invite(*row) for row in self._all("SELECT * FROM invite")],
             )
@@ -229,6 +231,8 @@ class Store:
                     many(_PEER, [_peer_row(peer) for peer in writes.peers.values()])
                 if writes.keys:
                     many(_KEY, writes.keys)
+                if writes.key_ends:
+                    many(_KEY_END, [(until_ms, public) for public, until_ms in writes.key_ends.items()])
                 if writes.revoked:
                     many(_REVOKED, [(public,) for public in writes.revoked])
                 if writes.audit:

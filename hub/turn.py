@@ -73,6 +73,8 @@ class Writes:
     """By address id. Written over what is there, as they are at the commit; so are the origins."""
     keys: list[tuple[str, int, int]] = field(default_factory=list)
     """(public key, peer, ms)."""
+    key_ends: dict[str, int] = field(default_factory=dict)
+    """Public key → until when it is let in, in ms since 1970."""
     revoked: list[str] = field(default_factory=list)
     """Public keys that are let in no more."""
     invites: dict[str, Invite | None] = field(default_factory=dict)
@@ -134,6 +136,7 @@ class Writes:
             or self.origins
             or self.peers
             or self.keys
+            or self.key_ends
             or self.revoked
             or self.invites
             or self.audit

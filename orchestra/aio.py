@@ -50,6 +50,9 @@ from .errors import (
     DeadLetter,
     DeadlinePassed,
     HubUnreachable,
+    KeyFault,
+    KeyRefused,
+    KeyRevoked,
     OrchestraError,
     PeerError,
     TooLarge,
@@ -346,6 +349,7 @@ class Client:
         *,
         card: Callable[[], HubCard],
         key: KeyPair,
+        read_key: Callable[[], KeyPair] | None = None,
         address: Address | None = None,
         slots: int = 0,
         queues: Sequence[str] = (),
@@ -359,6 +363,7 @@ class Client:
         self.on_canceled: Callable[[Canceled], None] = lambda canceled: None
         self._card = card
         self._key = key
+        self._read_key = read_key or (lambda: key)
         self._on_request = on_request
         about = {"host": socket.gethostname()[:64], "pid": str(os.getpid()), "program": Path(sys.argv[0]).name[:64]}
         about["version"] = VERSION
@@ -492,7 +497,7 @@ class Client:
                 card, reason = HubCard((), ""), error
             for endpoint in card.endpoints:
                 was_open, reason = await self._one_connection(endpoint, card.public_key, first)
-                if reason.is_fatal:
+                if reason.is_fatal and not self._has_new_key(reason):
                     self._give_up(reason, first)
                     return
                 if was_open:
@@ -504,6 +509,19 @@ class Client:
                 return
             await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
             delay_s = min(2 * delay_s, BACKOFF_S_MAX)
+
+    def _has_new_key(self, reason: OrchestraError) -> bool:
+        """Whether the key was replaced in its file since it was read: the old one is refused sooner or later."""
+        if not isinstance(reason, KeyRefused | KeyRevoked):
+            return False
+        try:
+            key = self._read_key()
+        except KeyFault:
+            return False
+        if key == self._key:
+            return False
+        self._key = key
+        return True
 
     async def _one_connection(
         self, endpoint: str, public_key: str, first: asyncio.Future[None]
@@ -1176,6 +1194,7 @@ def connect(
         client = Client(
             card=folder.read_card,
             key=key or load_key(folder.key_of(who)),
+            read_key=None if key else lambda: load_key(folder.key_of(who)),
             address=who,
             slots=slots,
             queues=queues,

@@ -132,6 +132,19 @@ def save_key(path: Path, pair: KeyPair, *, owner: str, word: bytes | None = None
             draft.unlink()
 
 
+def replace_key(path: Path, pair: KeyPair, *, owner: str) -> None:
+    """Write `pair` over the key in `path`, sealed with the same passphrase if that one is; the old stays in `.old`.
+
+    Raises:
+        KeyFault: if the folder can't be written.
+    """
+    word = passphrase(f"key file {path}") if is_sealed(path) else None
+    old = path.with_name(f"{path.name}.old")
+    old.unlink(missing_ok=True)
+    os.link(path, old)
+    save_key(path, pair, owner=owner, word=word, is_new=False)
+
+
 def load_or_make_key(path: Path, *, owner: str) -> KeyPair:
     """Return the key in `path`, made now if there is none; safe when several processes do it at once."""
     if not path.exists():

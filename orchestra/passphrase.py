@@ -21,6 +21,7 @@ from .errors import KeyFault
 
 FILE_VARIABLE: Final = "ORCHESTRA_KEY_PASSPHRASE_FILE"
 _CREDENTIAL: Final = "orchestra-key-passphrase"
+_typed: dict[str, bytes] = {}  # a key file is read again when its key is rotated; nobody is asked twice
 
 
 def passphrase(what: str, *, is_new: bool = False) -> bytes:
@@ -34,12 +35,15 @@ def passphrase(what: str, *, is_new: bool = False) -> bytes:
         return _read(path)
     if not sys.stdin.isatty():
         raise KeyFault(f"{what} is sealed with a passphrase; put it into a file and name that in {FILE_VARIABLE}")
+    if what in _typed and not is_new:
+        return _typed[what]
     typed = getpass.getpass(f"passphrase of {what}: ")
     if is_new and getpass.getpass("the same again: ") != typed:
         raise KeyFault("the two passphrases differ; nothing was changed")
     if not typed:
         raise KeyFault("the passphrase is empty; nothing was changed")
-    return typed.encode()
+    _typed[what] = typed.encode()
+    return _typed[what]
 
 
 def seal(secret: str, word: bytes) -> str:

@@ -24,6 +24,7 @@ class _Pipe:
 @pytest.fixture(autouse=True)
 def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", _Pipe())
+    monkeypatch.setattr("orchestra.passphrase._typed", {})
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     monkeypatch.delenv(FILE_VARIABLE, raising=False)
 
@@ -92,5 +93,6 @@ def test_a_person_types_it_and_a_new_one_twice(monkeypatch: pytest.MonkeyPatch) 
     assert passphrase("it", is_new=True) == b"one"
     with pytest.raises(KeyFault, match="differ"):
         passphrase("it", is_new=True)
+    assert passphrase("it") == b"one", "it is remembered"
     with pytest.raises(KeyFault, match="empty"):
-        passphrase("it")
+        passphrase("another")

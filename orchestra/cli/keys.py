@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestra.address import Address, Kind, parse_peer
-from orchestra.limits import INVITATION_S_MAX, INVITATION_USES_MAX
+from orchestra.limits import INVITATION_S_MAX, INVITATION_USES_MAX, KEY_OVERLAP_S_MAX
 from orchestra.state import HubCard, StateFolder, default_folder, this_operator
 
 from .shared import (
@@ -160,7 +160,14 @@ def list_(state: Path | None, address: str | None, as_json: bool) -> None:
             each["address"],
             each["fingerprint"],
             ago(each["since_ms"], now_ms=now_ms),
-            f"{each['sessions']} online" if each["sessions"] else "",
+            ", ".join(
+                part
+                for part in (
+                    f"{each['sessions']} online" if each["sessions"] else "",
+                    f"replaced, ends in {_minutes(each['until_ms'], now_ms)} min" if each["until_ms"] else "",
+                )
+                if part
+            ),
         ]
         for each in found["keys"]
     ]
@@ -176,8 +183,47 @@ def _standing(invitation: dict[str, Any], now_ms: int) -> str:
         return "used"
     if not invitation["is_open"]:
         return "expired"
-    minutes = max(1, round((invitation["expires_ms"] - now_ms) / 60_000))
-    return f"open for {minutes} min, {invitation['uses_left']} left"
+    return f"open for {_minutes(invitation['expires_ms'], now_ms)} min, {invitation['uses_left']} left"
+
+
+def _minutes(until_ms: int, now_ms: int) -> int:
+    return max(1, round((until_ms - now_ms) / 60_000))
+
+
+@keys.command()
+@click.argument("peer", metavar="PEER", required=False)
+@click.option(
+    "--overlap",
+    type=Duration(max_s=KEY_OVERLAP_S_MAX),
+    default="1h",
+    show_default=True,
+    help="How long the old key is still let in: 90s, 15m, 8h, 2d.",
+)
+@state_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def rotate(peer: str | None, overlap: float, state: Path | None, as_json: bool) -> None:
+    """Give PEER (without it: you) a new key; its key file must lie here.
+
+    What runs with the old key goes on, and takes the new one when the old one ends. A copy of the key file on another
+    machine has to be replaced within --overlap.
+    """
+    from orchestra.keys import load_key, make_key_pair, replace_key
+
+    who, path = _key_file(peer, state)
+    load_key(path)
+    pair = make_key_pair()
+
+    async def rotating(client: Client) -> dict[str, Any]:
+        return await client.call("keys.rotate", public_key=pair.public, overlap_ms=int(overlap * 1000))
+
+    done = with_client(state, str(who), rotating)
+    replace_key(path, pair, owner=str(who))
+    if as_json:
+        print_json({"address": str(who), "fingerprint": pair.fingerprint, "old_until_ms": done["until_ms"]})
+        return
+    click.echo(f"{who} has a new key: {pair.fingerprint}")
+    until = time.strftime("%H:%M on %d %b", time.localtime(done["until_ms"] / 1000))
+    say(f"the old one is let in until {until}; it is kept in {path}.old")
 
 
 @keys.command("seal")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from typing import Any
 
 import pytest
 
@@ -141,3 +142,22 @@ def test_a_key_can_be_sealed_and_unsealed(place: Place) -> None:
     assert "is sealed already" in place.run("keys", "seal", env=env).assert_is_one_sentence(5)
     assert place.run("keys", "unseal", env=env).code == 0
     assert place.run("status").code == 0
+
+
+def test_a_running_agent_takes_its_new_key_when_the_old_one_ends(place: Place, far: str) -> None:
+    place.hub()
+    place.run("join", _code(place, "agent/far"), "--state", far)
+    agent = place.start((*AGENT, "far", "--queue", "default", "--state", far, "--runner", "exec"))
+    wait_until(lambda: _sessions(place, "agent/far"), "the agent to connect")
+    rotated = place.run("keys", "rotate", "agent/far", "--overlap", "1s", "--state", far)
+    assert rotated.stdout.startswith("agent/far has a new key: ")
+    wait_until(lambda: len(_keys(place, "agent/far")) == 1 and _sessions(place, "agent/far"), "it to come back")
+    ((key, fingerprint),) = [(each["public_key"], each["fingerprint"]) for each in _keys(place, "agent/far")]
+    assert fingerprint in rotated.stdout
+    assert key in (place.folder / "far" / "keys" / "agent-far.key").read_text()
+    assert place.run("task", "submit", "--wait", "--", "echo", "still here").stdout == "still here\n"
+    agent.kill()
+
+
+def _keys(place: Place, peer: str) -> list[dict[str, Any]]:
+    return [each for each in place.run("keys", "list", "--json").data["keys"] if each["address"] == peer]

@@ -207,3 +207,60 @@ def test_keys_and_invitations_are_listed(hub: FakeHub) -> None:
     assert listed["agent/new"]["fingerprint"] == pair.fingerprint
     (invitation,) = found["invitations"]
     assert (invitation["address"], invitation["uses_left"], invitation["is_open"]) == ("agent/new", 0, False)
+
+
+def _with_key(hub: FakeHub, peer: str) -> tuple[FakePeer, str]:
+    """Return a connected peer that knows its own key."""
+    identity, pair = _invite(hub, peer), make_key_pair()
+    _enrol(hub, identity, pair.public)
+    session = FakePeer(hub, f"{peer} {pair.public}")
+    session.say(hello(epoch=b"epoch--1", credit=5, slots=1 if peer.startswith("agent/") else 0))
+    session.told.clear()
+    return session, pair.public
+
+
+def test_a_key_is_replaced_with_an_overlap_and_nothing_that_was_held_is_lost(hub: FakeHub) -> None:
+    agent, old = _with_key(hub, "agent/new")
+    new = make_key_pair().public
+    operator = hub.join("operator/o2")
+    seq = operator.submit("agent/new")
+    ((_, lease, *_),) = agent.took(wire.DELIVER)
+    until_ms = hub.clock.now_ms + HOUR_MS
+    assert agent.call("keys.rotate", public_key=new, overlap_ms=HOUR_MS) == {
+        "address": "agent/new",
+        "until_ms": until_ms,
+    }
+    assert {hub.decider.enrolment.identity_of(key) for key in (old, new)} == {f"agent/new {old}", f"agent/new {new}"}
+    hub.restart()
+    agent = FakePeer(hub, f"agent/new {old}")
+    agent.say(hello(epoch=b"epoch--1", credit=5, slots=1, holding=((seq, lease),)))
+    hub.clock.jump(3599)
+    hub.tick()
+    assert agent.session is not None
+    hub.clock.jump(2)
+    hub.tick()
+    assert agent.told[-1][:2] == [wire.BYE, "key_revoked"]
+    assert hub.decider.enrolment.identity_of(old) is None
+    again = FakePeer(hub, f"agent/new {new}")
+    told = again.say(hello(epoch=b"epoch--1", credit=5, slots=1, holding=((seq, lease),)))
+    assert told[0][6] == [seq], "it comes back for its task with the new key"
+
+
+@pytest.mark.parametrize(
+    ("params", "code"),
+    [
+        ({"public_key": "x"}, "bad_option"),
+        ({"overlap_ms": 31 * 86_400_000}, "bad_option"),
+    ],
+)
+def test_a_bad_rotation_is_refused(hub: FakeHub, params: dict[str, object], code: str) -> None:
+    agent, _ = _with_key(hub, "agent/new")
+    good = {"public_key": make_key_pair().public, "overlap_ms": 0}
+    assert agent.call("keys.rotate", **(good | params)) == code
+
+
+def test_nobody_takes_the_key_of_another_by_rotating(hub: FakeHub) -> None:
+    agent, mine = _with_key(hub, "agent/new")
+    (other,) = [key for key, text in hub.state.keys.items() if text == "operator/o"]
+    assert agent.call("keys.rotate", public_key=other, overlap_ms=0) == "not_allowed"
+    assert agent.call("keys.rotate", public_key=mine, overlap_ms=0) == "bad_option"
