@@ -1,0 +1,257 @@
+"""Broken hubs: each breaks one rule, and `caught_by` names the invariants that have to notice it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+from unittest import mock
+
+from orchestra.hub.board import Task
+from orchestra.hub.channel import Channel
+from orchestra.hub.channels import Channels
+from orchestra.hub.cursors import Cursors
+from orchestra.hub.decider import Decider
+from orchestra.hub.mailbox import Letter, Mailbox
+from orchestra.hub.post import Post
+from orchestra.hub.roster import Session
+from orchestra.hub.tasks import Tasks
+from orchestra.hub.turn import Turn, Writes
+from orchestra.task import TaskState
+from orchestra.wire import OK, Record
+
+from .simhub import SimHub
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A rule that is broken. `breaks` patches it; `hub` is the shell where the rule is one of the shell's."""
+
+    name: str
+    caught_by: frozenset[str]
+    breaks: Callable[[], AbstractContextManager[Any]]
+    hub: type[SimHub] = SimHub
+
+
+def _patched(owner: type, name: str, made: Callable[[Callable[..., Any]], Any]) -> Callable[[], Any]:
+    """Replace a method by what `made` makes of it."""
+    return lambda: mock.patch.object(owner, name, made(getattr(owner, name)))
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    yield
+
+
+class _TellsBeforeCommit(SimHub):
+    """Says OK before the row is on disk."""
+
+    def _settle(self, turn: Turn) -> None:
+        for link in list(turn.out):
+            told = [record for record in turn.out[link] if record[0] == OK]
+            turn.out[link] = [record for record in turn.out[link] if record[0] != OK]
+            self._send(link, told)
+        super()._settle(turn)
+
+
+class _ForgetsAFailedCommit(SimHub):
+    """Goes on after a commit that the database refused, as if it had been taken."""
+
+    def _start_over(self, fault: Exception) -> None:
+        self.state.writes = Writes()
+
+
+def _ack_ignores_the_lease(_: Any) -> Any:
+    def ack(self: Post, session: Session, stage: int, pairs: list[Any], turn: Turn) -> None:
+        for seq in pairs[::2]:
+            letter = session.peer.mailbox.settle(seq)
+            self._state.writes.settled.extend((session.peer.id, rank, seq) for rank in range(4))
+            if letter is not None:
+                self._forget_elsewhere(letter, None)
+
+    return ack
+
+
+def _stores_what_comes_again(whole: Any) -> Any:
+    def send(self: Decider, session: Session, record: Record, turn: Turn) -> None:
+        origin = session.origin or self.state.origin_of(session)
+        origin.last_n = min(origin.last_n, record[1] - 1)
+        whole(self, session, record, turn)
+
+    return send
+
+
+def _gives_lost_tasks_away_at_once(whole: Any) -> Any:
+    def session_ended(self: Tasks, session: Session, *, is_orderly: bool, turn: Turn) -> None:
+        whole(self, session, is_orderly=True, turn=turn)
+
+    return session_ended
+
+
+def _takes_results_of_old_leases(whole: Any) -> Any:
+    def result(self: Tasks, session: Session, n: int, seq: int, lease: int, *rest: Any) -> None:
+        task = self.board.tasks.get(seq)
+        if task is None or not task.state.is_held or task.lease == lease:
+            whole(self, session, n, seq, lease, *rest)
+            return
+        for other in self._state.roster.sessions.values():
+            other.tasks.pop(seq, None)
+        for _, adrift in self.board.adrift.values():
+            adrift.pop(seq, None)
+        session.tasks[seq], task.lease = task, lease
+        whole(self, session, n, seq, lease, *rest)
+
+    return result
+
+
+def _loses_what_is_put_back(whole: Any) -> Any:
+    def put_back(self: Mailbox, letter: Letter, *, not_before_ms: int) -> None:
+        whole(self, letter, not_before_ms=not_before_ms)
+        if letter.attempt > 1:
+            self._window.remove(letter)
+
+    return put_back
+
+
+def _counts_what_is_put_back(whole: Any) -> Any:
+    def put_back(self: Mailbox, letter: Letter, *, not_before_ms: int) -> None:
+        whole(self, letter, not_before_ms=not_before_ms)
+        self.count += 1
+
+    return put_back
+
+
+def _newest_first(_: Any) -> Any:
+    def take(self: Mailbox, now_ms: int) -> Iterator[Letter]:
+        while self._window:
+            letter = self._window.pop()
+            self.in_flight[letter.seq] = letter
+            yield letter
+
+    return take
+
+
+def _forgets_an_entry(whole: Any) -> Any:
+    def catch_up(self: Channels, fetch: Any, rows: list[Any], turn: Turn) -> None:
+        whole(self, fetch, rows[1:], turn)
+
+    return catch_up
+
+
+def _keeps_every_claim(_: Any) -> Any:
+    def take_up(self: Tasks, session: Session, claimed: dict[int, int], turn: Turn) -> None:
+        """Whoever comes first under a name gets what the last one held, claimed or not: no generation, no lease."""
+        _, adrift = self.board.adrift.pop(session.peer.id, (0, {}))
+        session.tasks.update(adrift)
+
+    return take_up
+
+
+def _never_dies_with_a_reason(whole: Any) -> Any:
+    def lose(self: Tasks, tasks: Iterable[Task], turn: Turn) -> None:
+        whole(self, tasks, turn)
+        self._state.writes.dead.clear()
+
+    return lose
+
+
+def _works_twice(whole: Any) -> Any:
+    def wait_again(self: Tasks, task: Task, turn: Turn, **options: Any) -> None:
+        was_held = task.state is TaskState.WORKING
+        whole(self, task, turn, **options)
+        if was_held and task.state is TaskState.QUEUED:  # and so it is on the board of its line twice
+            self.board.requeue(task, now_ms=turn.now_ms)
+
+    return wait_again
+
+
+def _settles_what_dies_silently(whole: Any) -> Any:
+    def wait(self: Post, peer: Any, letter: Letter, *, delay_ms: int, turn: Turn) -> None:
+        whole(self, peer, letter, delay_ms=delay_ms, turn=turn)
+        self._state.writes.dead.clear()
+
+    return wait
+
+
+def _opens_a_cursor_at_the_end(whole: Any) -> Any:
+    def open_(self: Cursors, peer: Any, channel: Channel, name: str, *, otherwise: int, turn: Turn) -> int:
+        return max(whole(self, peer, channel, name, otherwise=otherwise, turn=turn), channel.last_seq)
+
+    return open_
+
+
+MUTANTS: Final = (
+    Mutant(
+        "says OK before it has committed",
+        frozenset({"nothing_acknowledged_is_lost", "one_result_is_taken_of_each_attempt"}),
+        _whole,
+        _TellsBeforeCommit,
+    ),
+    Mutant(
+        "goes on after a commit that failed",
+        frozenset({"counts_agree_with_the_tables"}),
+        _whole,
+        _ForgetsAFailedCommit,
+    ),
+    Mutant(
+        "takes an acknowledgement under any lease",
+        frozenset({"every_message_is_waiting_done_or_dead"}),
+        _patched(Post, "ack", _ack_ignores_the_lease),
+    ),
+    Mutant(
+        "stores a send that comes again",
+        frozenset({"nothing_is_stored_twice"}),
+        _patched(Decider, "_send", _stores_what_comes_again),
+    ),
+    Mutant(
+        "gives the tasks of a lost agent away at once",
+        frozenset({"no_task_is_worked_on_by_two_agents"}),
+        _patched(Tasks, "session_ended", _gives_lost_tasks_away_at_once),
+    ),
+    Mutant(
+        "takes a result under an old lease",
+        frozenset({"no_result_of_an_old_attempt_is_taken"}),
+        _patched(Tasks, "result", _takes_results_of_old_leases),
+    ),
+    Mutant(
+        "loses a message that is put back",
+        frozenset({"nothing_is_left_undone"}),
+        _patched(Mailbox, "put_back", _loses_what_is_put_back),
+    ),
+    Mutant(
+        "counts a message again that is put back",
+        frozenset({"counts_agree_with_the_tables"}),
+        _patched(Mailbox, "put_back", _counts_what_is_put_back),
+    ),
+    Mutant(
+        "delivers the newest first",
+        frozenset({"messages_arrive_in_the_order_sent"}),
+        _patched(Mailbox, "take", _newest_first),
+    ),
+    Mutant(
+        "leaves out an entry of a channel",
+        frozenset({"entries_arrive_in_order_without_a_gap"}),
+        _patched(Channels, "catch_up", _forgets_an_entry),
+    ),
+    Mutant(
+        "goes on at the end of a channel, not at the cursor",
+        frozenset({"a_cursor_skips_nothing"}),
+        _patched(Cursors, "open", _opens_a_cursor_at_the_end),
+    ),
+    Mutant(
+        "lets the next life of an agent's name keep what the last one held",
+        frozenset({"nothing_is_left_undone"}),
+        _patched(Tasks, "take_up", _keeps_every_claim),
+    ),
+    Mutant(
+        "lets a task die without a reason",
+        frozenset({"every_message_is_waiting_done_or_dead"}),
+        _patched(Tasks, "_lose", _never_dies_with_a_reason),
+    ),
+    Mutant(
+        "lets a message die without a reason",
+        frozenset({"every_message_is_waiting_done_or_dead"}),
+        _patched(Post, "_wait", _settles_what_dies_silently),
+    ),
+)
