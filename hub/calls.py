@@ -302,6 +302,8 @@ def _task_watch(asked: Asked) -> None:
         if task is not None:
             grants.check_see_task(asked.session.peer.address, sender=task.sender, holder=task.holder_text)
             asked.decider.tasks.watch(asked.session, task)
+        else:
+            asked.decider.tasks.watch_if_revived(asked.session, seq)
     asked.query("outcomes", seqs=seqs, peer=str(asked.session.peer.address))
 
 

@@ -6,10 +6,11 @@ Who gets which task is the board's business; what may follow what is the table i
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Final
 
 from orchestra.address import Address, Kind, parse_address
-from orchestra.errors import BadAddress, HubFull, Malformed, NotFound, NotRetryable, StaleLease, TooLarge
+from orchestra.errors import BadAddress, HubFull, Malformed, NotFound, NotRetryable, PeerError, StaleLease, TooLarge
 from orchestra.limits import (
     LEASE_S,
     REPORT_BYTES_MAX,
@@ -45,6 +46,8 @@ class Tasks:
         self._changed: dict[int, Task] = {}
         self._ended: dict[int, Task] = {}
         """Those that ended in this turn; the database does not know of it yet."""
+        self._asked: dict[int, list[Session]] = {}
+        """Who asked in this turn for a task that is over, by its seq."""
         self._doomed: list[tuple[Task, int]] = []
         """Those whose dependency, the second, can't be completed any more."""
         self._by_wall = Alarms()
@@ -132,6 +135,11 @@ class Tasks:
         self._state.writes.revived.append(seq)
         self._state.save(open_seq=self.board.first_seq(default=seq))  # or a restart would not look at it
         self._state.counts["retried"] += 1
+        for watcher in self._asked.get(seq, ()):
+            with suppress(PeerError):  # it may not, or watches too many: the answer it gets is another
+                if self._state.roster.sessions.get(watcher.link) is watcher:
+                    grants.check_see_task(watcher.peer.address, sender=task.sender, holder="")
+                    self.watch(watcher, task)
         return task
 
     def _check_room(self) -> None:
@@ -195,6 +203,11 @@ class Tasks:
                 raise HubFull(f"one session may watch {WATCHES_MAX} tasks")
         task.watchers.add(session.link)
         session.watched.add(task.seq)
+
+    def watch_if_revived(self, session: Session, seq: int) -> None:
+        """`session` asks to watch a task that is over. It is told so after the commit: should the task be tried again
+        in the same turn, it is told that instead, and then has to hear of the new end as well."""
+        self._asked.setdefault(seq, []).append(session)
 
     def result(
         self,
@@ -326,6 +339,7 @@ class Tasks:
 
     def finish(self, turn: Turn) -> None:
         """End the turn: match waiting tasks with free agents, and say which rows changed."""
+        self._asked.clear()
         if self._ended or self._doomed:
             self._settle_dependents(turn)
         for task, session in self.board.matches():

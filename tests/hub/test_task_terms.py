@@ -335,6 +335,23 @@ def test_a_task_that_is_over_is_tried_again_when_its_sender_asks(
     assert sender.call("task.retry", seq=seq) == "not_retryable"
 
 
+def test_who_asks_to_watch_a_task_in_the_moment_it_is_tried_again_hears_of_its_end(hub: FakeHub) -> None:
+    sender, other, stranger = hub.join("matrix/m"), hub.join("operator/o"), hub.join("matrix/n")
+    seq = sender.submit("queue/q", expires_ms=1000)
+    hub.tick(1.0)
+    hub.say(
+        (sender, [[wire.CALL, 1, "task.watch", {"seqs": [seq]}]]),
+        (stranger, [[wire.CALL, 1, "task.watch", {"seqs": [seq]}]]),
+        (other, [[wire.CALL, 1, "task.retry", {"seq": seq}]]),
+    )
+    assert codes(stranger.take()) == ["not_allowed"]
+    (told,) = sender.took(wire.REPLY)
+    assert told[2]["tasks"][0]["state"] == "queued"
+    other.call("task.cancel", seq=seq)
+    assert [record[1:4] for record in sender.took(RESULT)] == [[seq, 0, "canceled"]]
+    assert stranger.take() == []
+
+
 def test_a_dead_task_that_is_tried_again_is_dead_no_more(hub: FakeHub) -> None:
     sender = hub.join("operator/o")
     seq = sender.submit("queue/q", expires_ms=1000)
