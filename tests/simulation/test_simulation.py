@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from . import invariants
 from .conftest import TRIED
 from .invariants import Broken
 from .mutants import MUTANTS, Mutant
@@ -80,6 +82,17 @@ def test_the_same_seed_gives_the_same_run_in_any_process() -> None:
         for hash_seed in ("1", "2", "3")
     }
     assert len(digests) == 1
+
+
+def test_every_invariant_is_listed_in_the_architecture() -> None:
+    names = [
+        name
+        for name, value in vars(invariants).items()
+        if inspect.isgeneratorfunction(value) and not name.startswith("_")
+    ]
+    assert len(names) > 15
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert [name for name in names if f"`{name}`" not in text] == []
 
 
 def test_a_fault_of_the_decider_itself_breaks_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
