@@ -19,6 +19,7 @@ from .plan import Plan
 from .warden import Warden
 
 _READ_BYTES: Final = 64 * KIB
+_LOOK_S: Final = 0.05  # how late a timeout may be after the task has waited for an answer
 _EOF_GRACE_S: Final = 0.5  # a child that outlived its parent may hold the pipe open; its group is killed then
 
 
@@ -58,6 +59,7 @@ async def run(
     warden: Warden,
     stop: asyncio.Future[str],
     printed: Callable[[bytes], None],
+    waited: Callable[[], float] = lambda: 0.0,
 ) -> Ending:
     """Run `plan` to its end.
 
@@ -66,6 +68,7 @@ async def run(
     Args:
         output: collects what it prints on standard output and standard error.
         printed: is called with each piece of it.
+        waited: how many seconds so far do not count against `timeout_s`.
     """
     started = time.monotonic()
     loop = asyncio.get_running_loop()
@@ -94,10 +97,10 @@ async def run(
     try:
         # Reading may fail (a full disk under the spool), and then the task has to end too.
         watched: set[asyncio.Future[object]] = {exiting, stop, reading}  # type: ignore[arg-type]
-        deadline = started + timeout_s
         while not exiting.done():
+            left_s = started + timeout_s + waited() - time.monotonic()
             done, _ = await asyncio.wait(
-                watched, timeout=max(0.0, deadline - time.monotonic()), return_when=asyncio.FIRST_COMPLETED
+                watched, timeout=max(_LOOK_S if waited() else 0.0, left_s), return_when=asyncio.FIRST_COMPLETED
             )
             if stop in done:
                 code, text = "stopped", stop.result()
@@ -105,6 +108,8 @@ async def run(
                 code, text = "output_failed", f"its output can't be kept: {fault}"
             elif reading in done:
                 watched.discard(reading)
+                continue
+            elif not done and started + timeout_s + waited() > time.monotonic():
                 continue
             elif not done:
                 code, text = "timeout", f"it ran longer than its {timeout_s:g} s and was killed with its children"

@@ -11,16 +11,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from orchestra.aio import Client
-from orchestra.conversation import Assigned, Canceled, Welcomed
+from orchestra.conversation import AnswerGiven, Assigned, Canceled, Welcomed
 from orchestra.errors import OrchestraError, PeerError, StaleLease
 from orchestra.job import Job, decode_job
 from orchestra.limits import KILL_GRACE_S, PROVE_S, WORK_LEASE_S
 from orchestra.task import TaskState
 
+from .desk import Desk
 from .output import Output
 from .plan import check_sender, make_plan
 from .process import Ending, run
@@ -37,10 +39,18 @@ _TEXT_CHARS_MAX: Final = 1000  # of the sentence in a report: it may name a prog
 
 @dataclass(slots=True)
 class _Running:
-    """A task at work. `stop` is done to end it; `is_wanted` says whether the hub still wants its result."""
+    """A task at work. `stop` is done to end it; `is_wanted` says whether the hub still wants its result.
+
+    Its program asks one question at a time: `asked` have been, the last one at `asked_at` if it is still open.
+    """
 
     assigned: Assigned
     stop: asyncio.Future[str]
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    asked: int = 0
+    asked_at: float | None = None
+    waited_s: float = 0.0
+    answer: asyncio.Future[str] | None = None
     is_canceled: bool = False
     is_wanted: bool = True
     is_given_back: bool = False
@@ -61,6 +71,8 @@ class Worker:
         client.on_connected = self._connected
         client.on_lost = self._lost
         client.on_canceled = self._canceled
+        client.on_answered = self._answered
+        self._desk = Desk(ask=self._ask, save=self._save)
         client.on_assigned = self._begin
 
     async def run(self, *, ready: Callable[[], None] = lambda: None) -> None:
@@ -72,6 +84,7 @@ class Worker:
         over = asyncio.ensure_future(self._client.wait_over())
         draining = asyncio.ensure_future(self._draining.wait())
         proving = asyncio.ensure_future(self._keep_lease())
+        await self._desk.open()
         self._client.offer(self._settings.concurrency)
         logger.info(
             "%s takes tasks for itself%s, %d at once",
@@ -92,6 +105,7 @@ class Worker:
             await self._stop_all("the agent stops")
             proving.cancel()
             await asyncio.gather(proving, return_exceptions=True)
+            await self._desk.close()
             self._warden.close()
 
     def drain(self) -> None:
@@ -169,19 +183,27 @@ class Worker:
         except PeerError as error:
             return Ending(None, round((time.monotonic() - started) * 1000), error.code, str(error))
         logger.info("task %d from %s begins: %s", assigned.seq, assigned.sender, job.title[:100])
+        checkpoint = self._settings.state.outputs / f"task-{assigned.seq}-{assigned.attempt}.checkpoint"
+        try:
+            left = _write_checkpoint(checkpoint, assigned.options.get("checkpoint"))
+        except OSError as exc:
+            return Ending(None, 0, "output_failed", f"its checkpoint can't be kept: {exc}")
         progress = Progress(lambda data: self._client.tell_progress(assigned, data))
         try:
             return await run(
                 plan,
                 output,
-                environment=self._environment(assigned, job),
+                environment={**self._environment(assigned, job), "ORCHESTRA_CHECKPOINT": left},
                 timeout_s=job.timeout_s,
                 warden=self._warden,
                 stop=running.stop,
                 printed=progress.add,
+                waited=lambda: _waited_s(running),
             )
         finally:
             progress.flush()
+            if left:
+                checkpoint.unlink(missing_ok=True)
 
     async def _report(self, running: _Running, ending: Ending, output: Output) -> None:
         assigned = running.assigned
@@ -234,6 +256,7 @@ class Worker:
             "ORCHESTRA_AGENT": str(self._settings.address),
             "ORCHESTRA_STATE": str(self._settings.state.path),
             "ORCHESTRA_TASK_ID": str(assigned.seq),
+            "ORCHESTRA_TASK_SOCKET": str(self._desk.path),
             "ORCHESTRA_TASK_ATTEMPT": str(assigned.attempt),
             "ORCHESTRA_TASK_FROM": assigned.sender,
             "ORCHESTRA_TASK_CONTEXT": job.context,
@@ -251,7 +274,38 @@ class Worker:
                 self._client.ping()
             await asyncio.sleep(min(left_s, PROVE_S) or PROVE_S)
 
+    # What the programs of its tasks want.
+
+    async def _ask(self, seq: int, attempt: int, question: str) -> str:
+        running = self._running_of(seq, attempt)
+        async with running.asking:
+            loop = asyncio.get_running_loop()
+            running.asked += 1
+            running.answer, running.asked_at = loop.create_future(), loop.time()
+            try:
+                await self._client.ask(running.assigned, running.asked, question)
+                logger.info("task %d asks, and waits for an answer", seq, extra={"action": "task_asks"})
+                return await running.answer
+            finally:
+                running.waited_s, running.asked_at = _waited_s(running), None
+
+    async def _save(self, seq: int, attempt: int, data: bytes) -> None:
+        await self._client.save_checkpoint(self._running_of(seq, attempt).assigned, data)
+
+    def _running_of(self, seq: int, attempt: int) -> _Running:
+        running = self._running.get(seq)
+        if running is None or running.assigned.attempt != attempt:
+            raise StaleLease(f"attempt {attempt} at task {seq} does not run here any more")
+        return running
+
     # What the connection tells.
+
+    def _answered(self, answered: AnswerGiven) -> None:
+        running = self._running.get(answered.seq)
+        if running is None or running.assigned.lease != answered.lease or running.asked != answered.number:
+            return
+        if running.answer is not None and not running.answer.done():
+            running.answer.set_result(answered.text)
 
     def _connected(self, welcomed: Welcomed) -> None:
         if self._is_cut_off:
@@ -289,6 +343,21 @@ class Worker:
         if not running.stop.done():
             running.is_given_back = True
             _stop(running, "the agent stops")
+
+
+def _waited_s(running: _Running) -> float:
+    """How long the task has waited for answers so far."""
+    now = asyncio.get_running_loop().time()
+    return running.waited_s + (now - running.asked_at if running.asked_at is not None else 0.0)
+
+
+def _write_checkpoint(path: Path, data: object) -> str:
+    """Put what an earlier attempt left where the program finds it; return the path, or nothing."""
+    if not isinstance(data, bytes):
+        return ""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return str(path)
 
 
 def _stop(running: _Running, why: str) -> None:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from orchestra.address import parse_peer
-from orchestra.errors import BadOption, HubFull, NotCancelable, NotFound, UnknownMethod
+from orchestra.errors import BadOption, HubFull, NotAsked, NotCancelable, NotFound, UnknownMethod
 from orchestra.keys import fingerprint
 from orchestra.limits import BODY_BYTES_MAX, CALLS_A_TURN_MAX, CREDIT_DEFAULT, LIST_ROWS_MAX, REPLY_BYTES_MAX
 from orchestra.stage import ACKED, READ
@@ -316,6 +316,27 @@ def _task_cancel(asked: Asked) -> Params:
     return {"seq": task.seq, "state": task.state.value}
 
 
+def _task_ask(asked: Asked) -> Params:
+    seq, lease, number, question = (asked.params[name] for name in ("seq", "lease", "number", "question"))
+    task = asked.decider.inputs.ask(asked.session, seq, lease, number, question, asked.turn)
+    return {"seq": task.seq, "state": task.state.value}
+
+
+def _task_answer(asked: Asked) -> Params:
+    task = asked.decider.tasks.board.tasks.get(asked.params["seq"])
+    if task is None:
+        raise NotAsked(f"task {asked.params['seq']} is over or does not exist; see: orchestra task show")
+    grants.check_see_task(asked.session.peer.address, sender=task.sender, holder="")
+    asked.decider.inputs.answer(task, asked.params["text"], asked.turn)
+    return {"seq": task.seq, "state": task.state.value}
+
+
+def _task_checkpoint(asked: Asked) -> Params:
+    seq, lease, data = (asked.params[name] for name in ("seq", "lease", "data"))
+    asked.decider.inputs.checkpoint(asked.session, seq, lease, data, asked.turn)
+    return {"bytes": len(data)}
+
+
 def _task_retry(asked: Asked) -> Params:
     task = asked.decider.tasks.retry(asked.session, asked.params["seq"], asked.turn)
     return {"seq": task.seq, "state": task.state.value}
@@ -453,6 +474,9 @@ METHODS: Final[dict[str, Method]] = {
     "message.watch": Method(_message_watch, required={"seqs": list}),
     "status": Method(_status),
     "subscribe": Method(_subscribe, required={"channel": str}, optional={"after": int, "credit": int, "cursor": str}),
+    "task.answer": Method(_task_answer, required={"seq": int, "text": str}),
+    "task.ask": Method(_task_ask, required={"seq": int, "lease": int, "number": int, "question": str}),
+    "task.checkpoint": Method(_task_checkpoint, required={"seq": int, "lease": int, "data": bytes}),
     "task.cancel": Method(_task_cancel, required={"seq": int}),
     "task.get": Method(_task_get, required={"seq": int}),
     "task.retry": Method(_task_retry, required={"seq": int}),

@@ -49,6 +49,7 @@ from .channels import Channels, check_option
 from .dead import DeadLetters
 from .enrolment import Enrolment
 from .hubstate import Archive, EmptyArchive, HubState, Numbers, unknown
+from .inputs import Inputs
 from .mailbox import Letter, Mailbox
 from .post import Post
 from .presence import Presence
@@ -109,6 +110,7 @@ class Decider:
         self.dead = DeadLetters(state, self.post)
         self.channels = Channels(state, snapshot.channels, snapshot.cursors)
         self.tasks = Tasks(state, snapshot.tasks, at_ms=at_ms)
+        self.inputs = Inputs(state, self.tasks)
         self.requests = Requests()
         self.presence = Presence(state)
         self._save_due_ms = at_ms

@@ -20,7 +20,7 @@ from orchestra.limits import (
     SLOTS_MAX,
 )
 from orchestra.version import WIRE_VERSION, WIRE_VERSION_OLDEST
-from orchestra.wire import BYE, CANCEL, WELCOME, Record
+from orchestra.wire import BYE, WELCOME, Record
 
 from . import grants
 from .roster import Peer, Session
@@ -101,10 +101,7 @@ def welcome(decider: Decider, link: Link, identity: str, record: Record, turn: T
             TOLD_LIMITS,
         ],
     )
-    for seq in kept:
-        task = session.tasks[seq]
-        if task.cancel_why is not None:
-            turn.send(link, [CANCEL, seq, task.lease, task.cancel_why])
+    decider.inputs.remind(session, turn)
     decider.tasks.board.serve(session)
     decider.post.push(peer, turn)
     return session

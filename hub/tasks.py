@@ -304,7 +304,7 @@ class Tasks:
         if not task.state.is_held:
             self._cancel_now(task, turn)
             return
-        for session in self._holders(task):
+        for session in self.holders(task):
             turn.send(session.link, [CANCEL, task.seq, task.lease, why])
 
     def tick(self, turn: Turn) -> None:
@@ -401,7 +401,7 @@ class Tasks:
             raise StaleLease(f"task {seq} is not held under lease {lease}; stop working on it")
         return task
 
-    def _holders(self, task: Task) -> list[Session]:
+    def holders(self, task: Task) -> list[Session]:
         peer: Peer | None = self._state.roster.peers.get(task.holder_text)
         return [session for session in (peer.sessions if peer else ()) if session.tasks.get(task.seq) is task]
 

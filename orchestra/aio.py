@@ -24,6 +24,7 @@ import zmq
 from . import wire
 from .address import Address, Kind, parse_address, parse_peer
 from .conversation import (
+    AnswerGiven,
     Answered,
     Assigned,
     Canceled,
@@ -157,6 +158,14 @@ class SubmittedTask:
     async def cancel(self) -> None:
         """Ask for its end; `result` tells when it came."""
         await self._client.call("task.cancel", seq=self.seq)
+
+    async def answer(self, text: str) -> None:
+        """Answer what it asks while it is `input-required`.
+
+        Raises:
+            NotAsked: if it asks nothing now.
+        """
+        await self._client.call("task.answer", seq=self.seq, text=text)
 
     async def _something(self) -> None:
         happened: asyncio.Future[None] = self._client.loop.create_future()
@@ -361,6 +370,7 @@ class Client:
         self.on_connected: Callable[[Welcomed], None] = lambda welcomed: None
         self.on_lost: Callable[[OrchestraError], None] = lambda reason: None
         self.on_canceled: Callable[[Canceled], None] = lambda canceled: None
+        self.on_answered: Callable[[AnswerGiven], None] = lambda answered: None
         self._card = card
         self._key = key
         self._read_key = read_key or (lambda: key)
@@ -394,6 +404,7 @@ class Client:
             Replied: self._replied,
             Assigned: lambda assigned: self.on_assigned(assigned),
             Canceled: lambda canceled: self.on_canceled(canceled),
+            AnswerGiven: lambda given: self.on_answered(given),
             Progressed: self._has_news,
             Changed: self._has_news,
             Receipted: self._has_receipt,
@@ -1016,6 +1027,23 @@ class Client:
         stored = self._sends[n] = self.loop.create_future()
         self._flush_soon()
         return stored
+
+    async def ask(self, task: Assigned, number: int, question: str) -> None:
+        """Ask whoever gave the task; `number` is 1, 2, … of this attempt. `on_answered` is called with the answer.
+
+        Raises:
+            StaleLease: if the task was given to another agent meanwhile.
+        """
+        await self.call("task.ask", seq=task.seq, lease=task.lease, number=number, question=question)
+
+    async def save_checkpoint(self, task: Assigned, data: bytes) -> None:
+        """Leave `data` for the next attempt; returns once the hub has it on disk.
+
+        Raises:
+            StaleLease: if the task was given to another agent meanwhile.
+            TooLarge: if it has more than CHECKPOINT_BYTES_MAX.
+        """
+        await self.call("task.checkpoint", seq=task.seq, lease=task.lease, data=data)
 
     def give_back(self, task: Assigned, why: str) -> None:
         """Let another agent do the task."""

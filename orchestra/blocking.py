@@ -100,6 +100,10 @@ class SubmittedTask:
         """Ask for its end; `result` tells when it came."""
         self._loop.run(self._task.cancel())
 
+    def answer(self, text: str) -> None:
+        """Answer what it asks while it is `input-required`."""
+        self._loop.run(self._task.answer(text))
+
 
 class Subscription:
     """The entries of one channel as they come; see `orchestra.aio.Subscription`."""

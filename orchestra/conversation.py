@@ -141,6 +141,15 @@ class Finished(NamedTuple):
     output: bytes
 
 
+class AnswerGiven(NamedTuple):
+    """The answer to question `number` of a task this client works on."""
+
+    seq: int
+    lease: int
+    number: int
+    text: str
+
+
 class Canceled(NamedTuple):
     """Stop working on this task."""
 
@@ -210,6 +219,7 @@ Happening = (
     | Receipted
     | Finished
     | Canceled
+    | AnswerGiven
     | Presence
     | Replied
     | Requested
@@ -503,6 +513,9 @@ class Conversation:
                     found.append(Changed(record[2].get("seq", 0), record[2]))
                 elif record[1] == "channel":
                     found.append(Missed(record[2].get("channel", ""), record[2].get("missed", 0)))
+                elif record[1] == "answer":
+                    told = record[2]
+                    found.append(AnswerGiven(told["seq"], told["lease"], told["number"], told["text"]))
                 elif record[1] == "presence":
                     found.append(_presence(record[2]))
                 elif record[1] == "receipt":

@@ -267,7 +267,10 @@ def weight(record: Record) -> int:
     """Estimate the bytes of a record from its body; exact enough to close a batch by."""
     place = _BLOB_AT.get(record[0])
     if place is not None:
-        return 100 + len(record[place])
+        size = 100 + len(record[place])
+        if place == 9 and record[8] is not None:
+            size += len(record[8].get("checkpoint", b""))
+        return size
     verb = record[0]
     if verb in (RESULT, RESPONSE):
         return REPORT_BYTES_MAX // 4 + len(record[-1])  # most reports are small; a batch of large ones still is a frame

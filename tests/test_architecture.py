@@ -44,6 +44,7 @@ PURE = [
     "hub/grants.py",
     "hub/hello.py",
     "hub/hubstate.py",
+    "hub/inputs.py",
     "hub/mailbox.py",
     "hub/post.py",
     "hub/presence.py",

@@ -16,6 +16,7 @@ from orchestra.limits import TASK_ATTEMPTS_MAX
 from orchestra.task import Priority, TaskState
 from orchestra.terms import PLAIN, Terms
 
+from . import inside
 from .batch import read_lines, submit_all
 from .shared import (
     DONE,
@@ -292,6 +293,23 @@ def watch(ctx: click.Context, seq: int, state: Path | None, address: str | None,
 
 @task.command()
 @click.argument("seq", metavar="ID", type=click.IntRange(1))
+@click.argument("text")
+@client_options
+def answer(seq: int, text: str, state: Path | None, address: str | None, as_json: bool) -> None:
+    """Answer what a task asks that is input-required; it goes on with TEXT."""
+    found = with_client(state, address, lambda client: client.call("task.answer", seq=seq, text=text))
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(f"task {seq} is {found['state']} again; follow it with: orchestra task watch {seq}")
+
+
+task.add_command(inside.ask)
+task.add_command(inside.checkpoint)
+
+
+@task.command()
+@click.argument("seq", metavar="ID", type=click.IntRange(1))
 @client_options
 def retry(seq: int, state: Path | None, address: str | None, as_json: bool) -> None:
     """Try a task again that failed, was canceled or is dead."""
@@ -402,6 +420,10 @@ async def _stream(submitted: SubmittedTask, waiting: _Waiting, is_live: bool) ->
     async for news in submitted.follow():
         if not isinstance(news, Progressed):
             waiting.tell(news.facts)
+            if news.facts.get("question"):
+                waiting.stop()
+                say(f"task {news.seq} asks: {clean(news.facts['question'])}")
+                say(f'answer with: orchestra task answer {news.seq} "…"')
         elif is_live:
             waiting.stop()
             if news.attempt != attempt:

@@ -1,0 +1,71 @@
+"""What a program does from inside a task: ask a person, and leave checkpoints."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..system.programs import Place, wait_until
+
+ORCHESTRA = f"{shlex.quote(sys.executable)} -m orchestra"
+
+
+def _show(desk: Place, seq: int) -> dict[str, Any]:
+    found: dict[str, Any] = desk.run("task", "show", str(seq), "--json").data
+    return found
+
+
+def _submit(desk: Place, script: str, *options: str) -> int:
+    return int(desk.run("task", "submit", "--json", *options, "--", "sh", "-c", script).data["seq"])
+
+
+def test_a_program_asks_and_goes_on_with_the_answer_and_its_clock_stands_still(desk: Place, tmp_path: Path) -> None:
+    script = f'A=$({ORCHESTRA} task ask "which branch?"); echo "it is $A"; touch {tmp_path}/asked'
+    seq = _submit(desk, script, "--timeout", "60")
+    wait_until(lambda: _show(desk, seq)["state"] == "input-required", "it asks")
+    shown = desk.run("task", "show", str(seq)).stdout
+    assert "which branch?" in shown
+    assert f'orchestra task answer {seq} "…"' in shown
+    assert desk.run("task", "answer", str(seq), "main").stdout.startswith(f"task {seq} is working again")
+    wait_until(lambda: _show(desk, seq)["state"] == "completed", "it goes on")
+    assert _show(desk, seq)["output"] == "it is main\n"
+    assert desk.run("task", "answer", str(seq), "late").assert_is_one_sentence(5)
+
+
+def test_who_waits_for_a_task_is_told_what_it_asks(desk: Place) -> None:
+    seq = _submit(desk, f"{ORCHESTRA} task ask 'a or b?'")
+    wait_until(lambda: _show(desk, seq)["state"] == "input-required", "it asks")
+    assert "a or b?" in desk.run("task", "list", "--only", "input-required", "--json").stdout
+    desk.run("task", "cancel", str(seq))
+    wait_until(lambda: _show(desk, seq)["state"] == "canceled", "it is canceled")
+
+
+def test_a_checkpoint_is_found_by_the_next_attempt(desk: Place) -> None:
+    script = (
+        f'if [ -n "$ORCHESTRA_CHECKPOINT" ]; then cat "$ORCHESTRA_CHECKPOINT"; exit 0; fi; '
+        f"printf half | {ORCHESTRA} task checkpoint; exit 1"
+    )
+    ended = desk.run(
+        "task", "submit", "--max-attempts", "2", "--backoff", "0.01", "--wait", "--json", "--", "sh", "-c", script
+    )
+    assert (ended.code, ended.data["attempt"], ended.data["output"]) == (0, 2, "half")
+    assert not list((desk.state / "outputs").glob("*.checkpoint"))
+
+
+def test_outside_of_a_task_both_say_so(desk: Place) -> None:
+    for words in (("ask", "x"), ("checkpoint",)):
+        ended = desk.run("task", *words)
+        assert ended.code == 2
+        assert "inside a task" in ended.stderr
+
+
+def test_a_checkpoint_that_is_too_large_is_refused_at_once(desk: Place, tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(bytes(70_000))
+    script = (
+        f"{ORCHESTRA} task checkpoint {tmp_path}/big; echo $?; {ORCHESTRA} task checkpoint {tmp_path}/none; echo $?"
+    )
+    ended = desk.run("task", "submit", "--wait", "--", "sh", "-c", script)
+    assert "a checkpoint may have 65536 bytes" in ended.stdout
+    assert ended.stdout.count("2\n") == 2
