@@ -24,8 +24,8 @@ import zmq
 from . import wire
 from .address import Address, Kind, parse_address, parse_peer
 from .conversation import (
-    AnswerGiven,
     Answered,
+    AnswerGiven,
     Assigned,
     Canceled,
     Changed,
