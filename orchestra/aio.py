@@ -13,7 +13,7 @@ import random
 import socket
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -71,10 +71,10 @@ from .limits import (
     LEASE_S,
     LIST_ROWS_MAX,
     PROGRESS_BYTES_MAX,
-    SEEN_S,
 )
 from .stage import ACKED, DEAD, DELIVERED, STAGES, has_reached
 from .state import HubCard, StateFolder, default_folder, this_operator
+from .subscription import Line, Subscription
 from .task import Priority, TaskState
 from .terms import PLAIN, Terms
 from .version import VERSION
@@ -283,70 +283,6 @@ class _PresenceStream:
         self.arrived.set()
 
 
-class Subscription:
-    """The entries of one channel as they come: `async for entry in client.subscribe("channel/status")`.
-
-    It begins with the first entry that is asked for, or with `async with client.subscribe(…) as entries`, which also
-    ends it in time. With a `cursor`, asking for the next entry says that the one before was dealt with; the hub is told
-    at most once a second and at the end, so after a crash some come again: at least once.
-
-    Attributes:
-        after: the seq after which entries come, once it has begun.
-        missed: retention removed entries up to this seq before they were given; 0 says that none were. It may grow.
-    """
-
-    def __init__(self, client: Client, channel: str, after: int | None, cursor: str | None) -> None:
-        self._client = client
-        self._place = _Place(channel, after, cursor)
-        self._entries = client._entries(self._place)
-
-    @property
-    def after(self) -> int:
-        return self._place.after or 0
-
-    @property
-    def missed(self) -> int:
-        return self._place.missed
-
-    def __aiter__(self) -> AsyncIterator[Message]:
-        return self
-
-    async def __anext__(self) -> Message:
-        return await anext(self._entries)
-
-    async def __aenter__(self) -> Self:
-        await self._client._begin(self._place)
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.aclose()
-
-    def confirm(self) -> None:
-        """Say now that all that was given so far was dealt with, also the entry that was given last."""
-        self._client._took(self._place)
-        self._client._tell_seen(self._place)
-
-    async def aclose(self) -> None:
-        """Stop following. What was given last counts as not dealt with, unless it was confirmed."""
-        await self._entries.aclose()
-        self._client._leave(self._place)
-
-
-class _Place(_Stream):
-    """Where one reader of a channel is: `given` to it, `seen` (dealt with) by it, and `told` to the hub."""
-
-    def __init__(self, channel: str, after: int | None, cursor: str | None) -> None:
-        super().__init__()
-        self.channel = channel
-        self.after = after
-        self.cursor = cursor
-        self.missed = 0
-        self.has_begun = False
-        self.given = self.seen = self.told = 0
-        self.untold = 0
-        self.timer: asyncio.TimerHandle | None = None
-
-
 RequestHandler = Callable[[Requested], Coroutine[Any, Any, bytes]]
 
 
@@ -391,7 +327,14 @@ class Client:
         self._messages: dict[int, SentMessage] = {}
         self._watching: dict[int, str] = {}
         self._inbox = _Stream()
-        self._channels: dict[str, _Place] = {}
+        self._line = Line(
+            loop=self.loop,
+            talk=self._talk,
+            reply=self._call,
+            expect=self._expect,
+            flush=self._flush_soon,
+            check=self._check,
+        )
         self._presence: _PresenceStream | None = None
         self._assignments: asyncio.Queue[Assigned] = asyncio.Queue()
         self.on_assigned: Callable[[Assigned], object] = self._assignments.put_nowait
@@ -451,8 +394,8 @@ class Client:
         """Say goodbye and let go of everything. Sends without an answer fail with ConnectionLost."""
         if self._context.closed:
             return
-        for place in self._channels.values():
-            self._tell_seen(place)
+        for place in self._line.places.values():
+            place.tell()
         self._talk.bye()
         self._flush()
         if self._keeper is not None:
@@ -569,8 +512,8 @@ class Client:
             dealer.close(linger_ms=0 if not was_open or dealer.down.done() else 1000)
             for happening in self._talk.lost():
                 self._happened(happening)
-            for place in self._channels.values():
-                self._throw_away(place)
+            for place in self._line.places.values():
+                place.throw_away()
 
     async def _stay(self, dealer: Dealer) -> OrchestraError:
         """Keep a connection alive; return why it ended."""
@@ -596,7 +539,7 @@ class Client:
 
     def _fail_all(self, error: OrchestraError) -> None:
         self._ended = error
-        events = [self._room, self._inbox.arrived, *(stream.arrived for stream in self._channels.values())]
+        events = [self._room, self._inbox.arrived, *(stream.arrived for stream in self._line.places.values())]
         if self._presence is not None:
             events.append(self._presence.arrived)
         for event in events:
@@ -786,13 +729,15 @@ class Client:
         return n
 
     async def _call(self, ref: int) -> Any:
+        return await self._expect(ref)
+
+    def _expect(self, ref: int) -> asyncio.Future[Any]:
+        """Return what the reply to a CALL or REQUEST will be."""
         future: asyncio.Future[Any] = self.loop.create_future()
         self._calls[ref] = future
+        future.add_done_callback(lambda done: self._calls.pop(ref, None))
         self._flush_soon()
-        try:
-            return await future
-        finally:
-            self._calls.pop(ref, None)
+        return future
 
     def _check(self) -> None:
         if self._ended is not None:
@@ -853,75 +798,7 @@ class Client:
             UnknownRecipient: if there is no such channel.
             HubFull: if there are too many subscriptions or cursors.
         """
-        return Subscription(self, channel, after, cursor)
-
-    async def _entries(self, place: _Place) -> AsyncGenerator[Message, None]:
-        await self._begin(place)
-        try:
-            async for entry in self._read(place):
-                place.given = entry.seq
-                yield entry
-                self._took(place)
-        finally:
-            self._leave(place)
-
-    async def _begin(self, place: _Place) -> None:
-        if place.has_begun:
-            return
-        if place.channel in self._channels:
-            raise PeerError(f"{place.channel} is subscribed to already")
-        place.has_begun = True
-        self._channels[place.channel] = place
-        try:
-            begun = await self._call(self._talk.subscribe(place.channel, place.after, cursor=place.cursor))
-        except BaseException:
-            self._leave(place)
-            raise
-        place.after = begun["after"]
-
-    def _took(self, place: _Place) -> None:
-        """The reader has dealt with what it was given: the hub is told soon."""
-        if place.given <= place.seen:
-            return
-        place.seen = place.given
-        place.untold += 1
-        if place.untold >= CREDIT_DEFAULT // 2:
-            self._tell_seen(place)
-        elif place.timer is None:
-            place.timer = self.loop.call_later(SEEN_S, self._tell_seen, place)
-
-    def _tell_seen(self, place: _Place) -> None:
-        if place.timer is not None:
-            place.timer.cancel()
-            place.timer = None
-        if place.seen <= place.told or self._ended is not None:
-            return
-        place.told, place.untold = place.seen, 0
-        ref = self._talk.seen(place.channel, place.seen, cursor=place.cursor)
-        told: asyncio.Future[Any] = self.loop.create_future()
-        self._calls[ref] = told
-        told.add_done_callback(lambda answered: self._was_told(place, ref, answered))
-        self._flush_soon()
-
-    def _was_told(self, place: _Place, ref: int, answered: asyncio.Future[Any]) -> None:
-        self._calls.pop(ref, None)
-        error = answered.exception()
-        if isinstance(error, PeerError) and error.is_temporary and self._channels.get(place.channel) is place:
-            place.told = 0
-            place.timer = place.timer or self.loop.call_later(SEEN_S, self._tell_seen, place)
-
-    def _throw_away(self, place: _Place) -> None:
-        """The connection is lost: what nobody took comes again, and is not kept beside what comes then."""
-        if place.messages:
-            self._talk.rewind(place.channel, place.messages[0].seq - 1)
-            place.messages.clear()
-
-    def _leave(self, place: _Place) -> None:
-        if self._channels.get(place.channel) is place:
-            self._tell_seen(place)
-            del self._channels[place.channel]
-            self._talk.unsubscribe(place.channel)
-            self._flush_soon()
+        return Subscription(self._line, channel, after, cursor)
 
     async def publish(
         self, channel: str, body: str | bytes, *, entry: str | None = None, if_version: int | None = None
@@ -1069,7 +946,7 @@ class Client:
         self._handlers[type(happening)](happening)
 
     def _put(self, message: Message) -> None:
-        stream = self._inbox if message.lease else self._channels.get(message.to)
+        stream = self._inbox if message.lease else self._line.places.get(message.to)
         if stream is not None:
             stream.put(message)
 
@@ -1078,7 +955,7 @@ class Client:
             self._presence.put(presence)
 
     def _has_missed(self, missed: Missed) -> None:
-        place = self._channels.get(missed.channel)
+        place = self._line.places.get(missed.channel)
         if place is not None:
             place.missed = max(place.missed, missed.missed)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from . import aio
+from . import aio, subscription
 from .aio import ContextValue, TaskResult
 from .conversation import Changed, Message, Presence, Progressed
 from .job import TIMEOUT_S_DEFAULT, Job
@@ -106,11 +106,11 @@ class SubmittedTask:
 
 
 class Subscription:
-    """The entries of one channel as they come; see `orchestra.aio.Subscription`."""
+    """The entries of one channel as they come; see `orchestra.subscription.Subscription`."""
 
-    def __init__(self, loop: _Loop, subscription: aio.Subscription) -> None:
+    def __init__(self, loop: _Loop, followed: subscription.Subscription) -> None:
         self._loop = loop
-        self._subscription = subscription
+        self._subscription = followed
 
     @property
     def after(self) -> int:
@@ -137,8 +137,8 @@ class Subscription:
         self._loop.run(_confirm(self._subscription))
 
 
-async def _confirm(subscription: aio.Subscription) -> None:
-    subscription.confirm()
+async def _confirm(followed: subscription.Subscription) -> None:
+    followed.confirm()
 
 
 class Client:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestra import aio
-from orchestra.aio import Client, Subscription
+from orchestra import subscription
+from orchestra.aio import Client
 from orchestra.errors import Conflict, NotFound, PeerError, UnknownRecipient
+from orchestra.hub import calls
 from orchestra.limits import CREDIT_DEFAULT
+from orchestra.subscription import Subscription
 
 from .livehub import live_hub, run, soon, until
 
@@ -150,6 +152,40 @@ def test_a_reader_is_told_what_was_removed_before_it_came_and_while_it_was_behin
     run(scenario())
 
 
+def test_a_subscription_that_is_dropped_ends(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("matrix/m") as reader:
+            seq = await reader.publish(STATUS, "x")
+            async for entry in reader.subscribe(STATUS, after=0):
+                assert entry.seq == seq
+                break
+            await until(lambda: not hub.decider.channels.all[STATUS].followers)
+
+    run(scenario())
+
+
+def test_a_reader_that_was_refused_to_tell_what_it_has_seen_tells_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with (
+            live_hub(tmp_path) as hub,
+            hub.connect("matrix/m") as reader,
+            hub.connect("operator/o") as sender,
+            reader.subscribe(STATUS, after=0) as entries,
+        ):
+            sent = await sender.send_all(STATUS, ["x"] * (2 * CREDIT_DEFAULT))
+            refused = hub.count("refused")
+            with monkeypatch.context() as patched:
+                patched.setattr(calls, "CALLS_A_TURN_MAX", 0)
+                assert await _take(entries, CREDIT_DEFAULT) == sent[:CREDIT_DEFAULT]
+                await until(lambda: hub.count("refused") > refused + 2, "refusals")
+            assert await _take(entries, CREDIT_DEFAULT) == sent[CREDIT_DEFAULT:]
+
+    monkeypatch.setattr(subscription, "SEEN_S", 0.01)
+    run(scenario())
+
+
 def test_a_channel_is_followed_once_by_a_client(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with live_hub(tmp_path) as hub, hub.connect("matrix/m") as reader:
@@ -159,6 +195,6 @@ def test_a_channel_is_followed_once_by_a_client(tmp_path: Path) -> None:
             with pytest.raises(UnknownRecipient):
                 await anext(reader.subscribe("channel/none"))
             async with reader.subscribe(STATUS) as again:
-                assert isinstance(again, aio.Subscription)
+                assert again.after == 0
 
     run(scenario())
