@@ -17,9 +17,9 @@ from orchestra.keys import fingerprint
 from orchestra.limits import BODY_BYTES_MAX, CALLS_A_TURN_MAX, CREDIT_DEFAULT, LIST_ROWS_MAX, REPLY_BYTES_MAX
 from orchestra.stage import ACKED, READ
 from orchestra.task import TaskState
-from orchestra.wire import INT_MAX, REPLY, pack
+from orchestra.wire import INT_MAX, MESSAGE, REPLY, pack
 
-from . import grants, presence, receipts
+from . import grants, presence, receipts, story
 from .channels import missed
 from .hubstate import unknown
 from .roster import Session
@@ -342,6 +342,17 @@ def _task_retry(asked: Asked) -> Params:
     return {"seq": task.seq, "state": task.state.value}
 
 
+def _trace(asked: Asked) -> None:
+    seq, decider = asked.params["seq"], asked.decider
+    roster = decider.state.roster
+    found = decider.state.archive.message(seq)
+    if found is not None and found["kind"] == MESSAGE:
+        moment = story.moment_of_message(found, roster, asked.turn)
+    else:
+        moment = story.moment_of_task(seq, decider.tasks.board, roster)
+    asked.query("trace", seq=seq, peer=asked.session.peer.text, moment=moment, now_ms=asked.turn.now_ms)
+
+
 def _subscribe(asked: Asked) -> Params:
     return asked.decider.channels.subscribe(
         asked.session,
@@ -482,6 +493,7 @@ METHODS: Final[dict[str, Method]] = {
     "task.retry": Method(_task_retry, required={"seq": int}),
     "task.list": Method(_task_list, optional={"state": str, "before": int, "count": int}),
     "task.watch": Method(_task_watch, required={"seqs": list}),
+    "trace": Method(_trace, required={"seq": int}),
     "unsubscribe": Method(_unsubscribe, required={"channel": str}),
 }
 

@@ -11,9 +11,9 @@ from orchestra.keys import fingerprint
 from orchestra.limits import LIST_ROWS_MAX, REPLY_BYTES_MAX
 from orchestra.task import TaskState
 from orchestra.terms import TERMS
-from orchestra.wire import CALL, ERROR, OK, REPLY, RESULT, SEND, Record
+from orchestra.wire import CALL, ERROR, MESSAGE, OK, REPLY, RESULT, SEND, Record
 
-from . import receipts
+from . import receipts, story
 from .grants import check_see_message, check_see_task
 from .store import Store
 from .turn import Query
@@ -192,6 +192,24 @@ def _attempts(store: Store, seq: int) -> list[Params]:
     return found
 
 
+def _trace(store: Store, params: Params) -> Params:
+    """The story of a message or task; `params` has what memory knew of it."""
+    seq, now_ms, reader = params["seq"], params["now_ms"], params["peer"]
+    found = receipts.dead_letter(store.rows, seq)
+    if "kind" not in found:
+        raise NotFound(f"there is no message or task {seq}")
+    if found["kind"] == MESSAGE:
+        found = receipts.seen_by(found, reader, seq=seq)
+        lines = story.message_lines(found, params["moment"], now_ms=now_ms)
+    else:
+        task = _task(store, {"seq": seq, "peer": reader, "why": ""})
+        lines = story.task_lines(
+            {**found, **task}, task["attempts"], found["dead"], params["moment"]["why"], now_ms=now_ms
+        )
+    told = [line._asdict() for line in lines]
+    return {"seq": seq, "kind": found["kind"], "lines": told[:LIST_ROWS_MAX], "is_cut": len(told) > LIST_ROWS_MAX}
+
+
 def _tasks(store: Store, params: Params) -> Params:
     where, values = ["1"], []
     if params["state"]:
@@ -307,4 +325,5 @@ _QUERIES: Final[dict[str, Callable[[Store, Params], Params]]] = {
     "status": _status,
     "task": _task,
     "tasks": _tasks,
+    "trace": _trace,
 }

@@ -37,11 +37,13 @@ class Numbers:
 
 
 class Archive(Protocol):
-    """What the database knows of tasks, as of the last commit; the store is one. Reads only.
+    """What the database knows of tasks and messages, as of the last commit; the store is one. Reads only.
 
-    The one place where deciding looks into the database: what depends on a task that is over, or tries it again, must
-    be answered at once, and those tasks are not in memory.
+    The one place where deciding looks into the database: what depends on a task that is over, or tries it again, or
+    answers a message, must be answered at once, and those are not in memory.
     """
+
+    def message(self, seq: int) -> dict[str, Any] | None: ...
 
     def task(self, seq: int) -> tuple[Task, dict[str, Any], int | None] | None: ...
     def task_ends(self, seqs: Iterable[int]) -> dict[int, tuple[TaskState, str]]: ...
@@ -49,6 +51,9 @@ class Archive(Protocol):
 
 class EmptyArchive:
     """Knows of nothing."""
+
+    def message(self, seq: int) -> None:
+        return None
 
     def task(self, seq: int) -> None:
         return None

@@ -152,6 +152,10 @@ class Mailbox:
         """Whether nothing waits, so that a new message may go out at once without overtaking another."""
         return not self._window and self._edge is None
 
+    def find(self, seq: int) -> Letter | None:
+        """Return a letter that is in flight or in the window."""
+        return self.in_flight.get(seq) or next((each for each in self._window if each.seq == seq), None)
+
     def settle(self, seq: int) -> Letter | None:
         """The recipient has it (or it is dead): forget it."""
         letter = self.in_flight.pop(seq, None)

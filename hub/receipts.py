@@ -95,6 +95,7 @@ def seen_by(found: dict[str, Any] | None, reader: str, *, seq: int) -> dict[str,
         check_see_message(peer, sender=found["from"], recipients=[each["recipient"] for each in recipients])
     if peer.kind is not Kind.OPERATOR and reader != found["from"]:
         recipients = [each for each in recipients if each["recipient"] == reader]
+        found = {**found, "dead": [each for each in found.get("dead", ()) if each["recipient"] == reader]}
     return {**found, "recipients": recipients[:LIST_ROWS_MAX], "is_cut": len(recipients) > LIST_ROWS_MAX}
 
 

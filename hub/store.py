@@ -366,6 +366,11 @@ class Store:
                 return _task(row), unpack(report) or {}, result_n
         return None
 
+    def message(self, seq: int) -> dict[str, Any] | None:
+        """Return a message or task as it was committed, with where it is for each recipient."""
+        with _told(self._path):
+            return receipts.message(self.rows, seq)
+
     def task_ends(self, seqs: Iterable[int]) -> dict[int, tuple[TaskState, str]]:
         """Return the state and the sender of each of these that is a task, as they were committed."""
         wanted = list(seqs)

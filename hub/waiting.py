@@ -1,4 +1,4 @@
-"""Why a task still waits, in one line. Pure."""
+"""Why a task or a message still waits, in one line. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Final
 from orchestra.task import TaskState
 
 from .board import Board, Task
-from .roster import Roster
+from .roster import Peer, Roster
+from .turn import Turn
 
 _NAMED_MAX: Final = 5
 
@@ -49,3 +50,33 @@ def _queued(to: str, roster: Roster) -> str:
     return (
         f"all agents of {to} are busy" if len(taking) > 1 else f"the one agent of {to}, {taking[0].peer.text}, is busy"
     )
+
+
+def why_undelivered(peer: Peer, seq: int, turn: Turn) -> str:
+    """Return why `peer` has not confirmed message `seq`, which it is owed."""
+    letter = peer.mailbox.find(seq)
+    if letter is not None and seq in peer.mailbox.in_flight:
+        left = span(letter.due_ms - turn.at_ms)
+        return f"{peer.text} was sent it (attempt {letter.attempt}) and has not acknowledged it; again in {left}"
+    if not peer.sessions:
+        if not peer.generation:
+            return f"{peer.text} has never connected"
+        away = f', and is away: "{peer.away_text}"' if peer.away_text else ""
+        return f"{peer.text} has been offline for {span(turn.now_ms - (peer.since_ms or peer.seen_ms))}{away}"
+    if letter is not None and letter.due_ms > turn.at_ms:
+        left = span(letter.due_ms - turn.at_ms)
+        return f"{peer.text} did not take attempt {letter.attempt}; the next comes in {left}"
+    if all(session.credit <= 0 for session in peer.sessions):
+        count = len(peer.sessions)
+        sessions = "its session has" if count == 1 else f"its {count} sessions have"
+        return f"waiting for credit of {peer.text}: {sessions} no room for more messages now"
+    return f"{peer.mailbox.waiting} messages wait for {peer.text}, some of them before it"
+
+
+def span(ms: int) -> str:
+    """Return a length of time in the largest fitting unit."""
+    seconds = max(0, round(ms / 1000))
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds} s"

@@ -53,6 +53,7 @@ PURE = [
     "hub/retention.py",
     "hub/roster.py",
     "hub/snapshot.py",
+    "hub/story.py",
     "hub/tasks.py",
     "hub/turn.py",
     "hub/unpack.py",

@@ -26,6 +26,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "read": ("mail:read", "Show messages in full and mark them as read."),
     "channel": ("channel:channel", "Publish to named logs and follow them."),
     "context": ("context:context", "Read and set what everybody should know."),
+    "trace": ("trace:trace", "Tell the story of a message or task, and why it is not over yet."),
     "dead": ("dead:dead", "Show what is dead and why; send it again, or drop it."),
     "invite": ("keys:invite", "Print a code that lets one new peer in."),
     "join": ("keys:join", "Join a hub with the code of an invitation."),

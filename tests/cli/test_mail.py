@@ -186,3 +186,16 @@ def test_send_waits_until_the_message_was_read(desk: Place, known: Callable[[str
     assert (ended.code, json.loads(ended.stdout)["data"]["stage"]) == (75, "stored")
     assert desk.run("send", to, "x", "--timeout", "3").code == 2
     assert desk.run("send", "channel/status", "x", "--wait", "read").code == 2
+
+
+def test_trace_tells_the_story_of_a_message(desk: Place, known: Callable[[str], str]) -> None:
+    to = known("matrix/traced")
+    seq = str(desk.run("send", to, "where is it", "--json").data["seq"])
+    rows = [line.split("\t") for line in desk.run("trace", seq).stdout.splitlines()]
+    assert rows[0] == ["WHEN", "WHO", "WHAT"]
+    assert [row[1:] for row in rows[1:]][1] == ["hub", f"{to} has never connected"]
+    desk.run("read", seq, "--as", to)
+    lines = desk.run("trace", seq, "--json").data["lines"]
+    assert [line["who"] for line in lines][1:] == [to, "hub"]
+    assert lines[-1]["what"].startswith(f"nothing is left to do: {to} has read it")
+    assert desk.run("trace", "999999").assert_is_one_sentence(1) == "there is no message or task 999999"

@@ -29,9 +29,8 @@ def test_every_method_refuses_unknown_missing_and_mistyped_parameters(hub: FakeH
     good = {name: [1] if kind is list else kind() for name, kind in shape.required.items()}
     cases: list[dict[Any, Any]] = [{**good, "unknown": 1}, {**good, b"bytes": 1}]
     cases += [{name: value for name, value in good.items() if name != missing} for missing in good]
-    for name in shape.required | shape.optional:
-        cases += [{**good, name: wrong} for wrong in (None, 1.5, True, {}, b"x")]
-    cases = [each for each in cases if each.get("ack") is not True]
+    for name, kind in (shape.required | shape.optional).items():
+        cases += [{**good, name: wrong} for wrong in (None, 1.5, True, {}, b"x") if type(wrong) is not kind]
     for params in cases:
         hub.clock.advance(0.001)
         (error,) = operator.say([CALL, 1, method, params])

@@ -1,0 +1,173 @@
+"""The story of one message or task, line by line: who did what and when, and at the end why it is not over yet. Pure.
+
+It is told from rows (`receipts.dead_letter`, the facts and attempts of a task) and from what memory knew of the moment.
+Each function gives lines of one kind; `message_lines` and `task_lines` put them in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from orchestra.stage import ACKED, DEAD, READ, STAGES
+from orchestra.task import RANK, TaskState
+
+from .board import Board
+from .roster import Peer, Roster
+from .turn import Turn
+from .waiting import span, why_undelivered, why_waiting
+
+_HUB: Final = "hub"
+_PRIORITY: Final = {rank: name for name, rank in RANK.items()}
+_NAMED_MAX: Final = 100  # recipients of a broadcast of whom the end says why
+
+
+class Line(NamedTuple):
+    """One thing that happened, or how it stands now. `who` is an address, or the hub."""
+
+    at_ms: int
+    who: str
+    what: str
+
+
+# What only memory knows, while the message or task is not over.
+
+
+def moment_of_message(message: dict[str, Any], roster: Roster, turn: Turn) -> dict[str, Any]:
+    """Return why each recipient does not have `message` yet, and which of the sessions that spoke of it are open."""
+    peers = [roster.peers[each["recipient"]] for each in message["recipients"] if each["recipient"] in roster.peers]
+    waiting = [roster.peers[each["recipient"]] for each in message["recipients"] if each["stage"] == STAGES[0]]
+    return {
+        "why": {peer.text: why_undelivered(peer, message["seq"], turn) for peer in waiting[:_NAMED_MAX]},
+        "sessions": {session.number: _session(peer, session.about) for peer in peers for session in peer.sessions},
+    }
+
+
+def moment_of_task(seq: int, board: Board, roster: Roster) -> dict[str, Any]:
+    """Return why task `seq` is not over yet; empty where it is."""
+    task = board.tasks.get(seq)
+    return {"why": why_waiting(task, board, roster) if task is not None else ""}
+
+
+def _session(peer: Peer, about: dict[str, str]) -> str:
+    told = [f"generation {peer.generation}", *(f"{name} {about[name]}" for name in ("host", "pid") if name in about)]
+    return ", ".join(told)
+
+
+# Messages.
+
+
+def message_lines(found: dict[str, Any], moment: dict[str, Any], *, now_ms: int) -> list[Line]:
+    """Tell of a message; `found` is what `receipts.dead_letter` gives."""
+    lines = [Line(found["sent_ms"], found["from"], f"sent message {found['seq']} to {found['to']}{_options(found)}")]
+    is_one = len(found["recipients"]) == 1
+    for each in found["recipients"]:
+        lines += _receipt_lines(each, moment["sessions"])
+    for each in found["dead"]:
+        lines += _closed_lines(found["seq"], each)
+    lines.sort(key=lambda line: line.at_ms)
+    if not found["recipients"]:
+        return [*lines, Line(now_ms, _HUB, _where_else(found["to"]))]
+    standing = [
+        Line(now_ms, _HUB, _standing(each, found, moment, now_ms=now_ms))
+        for each in found["recipients"]
+        if is_one or each["stage"] not in STAGES[READ:]
+    ]
+    if not is_one:
+        done = sum(each["stage"] in STAGES[READ:] for each in found["recipients"])
+        standing.append(Line(now_ms, _HUB, f"{done} of {len(found['recipients'])} recipients have read it"))
+    return lines + standing
+
+
+def _options(found: dict[str, Any]) -> str:
+    options, told = found["options"], []
+    if found["rank"] != RANK["normal"]:
+        told.append(f"priority {_PRIORITY[found['rank']]}")
+    if "resend_of" in options:
+        told.append(f"again: it is dead letter {options['resend_of']}")
+    return f" ({', '.join(told)})" if told else ""
+
+
+def _where_else(to: str) -> str:
+    return f"it is in the log of {to}" if to.startswith("channel/") else "no matrix was known that it could go to"
+
+
+def _receipt_lines(where: dict[str, Any], sessions: dict[int, str]) -> Iterator[Line]:
+    did = {STAGES[1]: "has it", STAGES[READ]: "read it", STAGES[ACKED]: "dealt with it"}
+    for each in where["receipts"]:
+        if each["stage"] == DEAD:
+            yield Line(each["at_ms"], _HUB, f"gave up on {where['recipient']}: {each['reason']}")
+        else:
+            known = f" ({sessions[each['session']]})" if each["session"] in sessions else ""
+            what = f"{did[each['stage']]}: {each['stage']}, says session {each['session']}{known}"
+            yield Line(each["at_ms"], where["recipient"], what)
+
+
+def _closed_lines(seq: int, dead: dict[str, Any]) -> Iterator[Line]:
+    if dead["resent_seq"]:
+        yield Line(
+            dead["closed_ms"], dead["closed_by"], f"sent it again to {dead['recipient']} as {dead['resent_seq']}"
+        )
+    elif dead["closed_ms"]:
+        yield Line(dead["closed_ms"], dead["closed_by"], f"dropped dead letter {seq} to {dead['recipient']}")
+
+
+def _standing(where: dict[str, Any], found: dict[str, Any], moment: dict[str, Any], *, now_ms: int) -> str:
+    """Say why it is not over yet for one recipient, or how it ended."""
+    to, stage = where["recipient"], where["stage"]
+    if stage == DEAD:
+        closed = next((each for each in found["dead"] if each["recipient"] == to and each["closed_ms"]), None)
+        if closed is None:
+            return f"it is dead for {to}: {where['reason']}; send it again with: orchestra dead resend {found['seq']}"
+        if closed["resent_seq"]:
+            return f"it went to {to} again: orchestra trace {closed['resent_seq']}"
+        return f"it is dead for {to}, and was dropped: {where['reason']}"
+    if stage == STAGES[ACKED]:
+        return f"nothing is left to do: {to} has dealt with it"
+    if stage == STAGES[READ]:
+        return f"nothing is left to do: {to} has read it, and did not say that it dealt with it"
+    if where["receipts"]:
+        ago = span(now_ms - where["receipts"][-1]["at_ms"])
+        return f"{to} has had it for {ago} and has not read it"
+    return str(moment["why"].get(to, f"it waits for {to}"))
+
+
+# Tasks.
+
+
+def task_lines(
+    found: dict[str, Any], attempts: list[dict[str, Any]], dead: list[dict[str, Any]], why: str, *, now_ms: int
+) -> list[Line]:
+    """Tell of a task; `found` are its facts, `attempts` those of `task.get`, `dead` its dead letter if it is one."""
+    lines = [Line(found["sent_ms"], found["from"], f"submitted task {found['seq']} to {found['to']}{_options(found)}")]
+    for each in attempts:
+        lines += _attempt_lines(each)
+    for each in dead:
+        lines += _closed_lines(found["seq"], each)
+    lines.sort(key=lambda line: line.at_ms)
+    return [*lines, *_task_standing(found, dead, why, now_ms=now_ms)]
+
+
+def _attempt_lines(attempt: dict[str, Any]) -> Iterator[Line]:
+    number, agent = attempt["attempt"], attempt["agent"] or _HUB
+    life = f"generation {attempt['generation']}, session {attempt['session']}"
+    yield Line(attempt["began_ms"], agent, f"began attempt {number} ({life})")
+    if attempt["ended_ms"]:
+        text = f": {attempt['text']}" if attempt["text"] else ""
+        yield Line(attempt["ended_ms"], agent, f"attempt {number} ended, {attempt['outcome']}{text}")
+    if "late_ms" in attempt:
+        late = f"reported {attempt['late_outcome']} for attempt {number}, too late: it was refused"
+        yield Line(attempt["late_ms"], agent, late)
+
+
+def _task_standing(found: dict[str, Any], dead: list[dict[str, Any]], why: str, *, now_ms: int) -> Iterator[Line]:
+    state = TaskState(found["state"])
+    text = str(found["report"].get("text", ""))
+    if state.is_over:
+        again = f"; try it again with: orchestra task retry {found['seq']}" if state is TaskState.DEAD else ""
+        reason = text or next((each["reason"] for each in dead), "")
+        yield Line(found["updated_ms"], _HUB, f"it is over: {state}{f': {reason}' if reason else ''}{again}")
+        return
+    passed = span(now_ms - found["updated_ms"])
+    stands = f"{found['agent']} has been working on it" if state is TaskState.WORKING else f"it has been {state}"
+    yield Line(now_ms, _HUB, f"{stands} for {passed}{f': {why}' if why else ''}")

@@ -1,0 +1,193 @@
+"""Stories: who did what and when, and why it is not over yet."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestra import wire
+from orchestra.hub import post as post_module
+from orchestra.limits import DELIVERY_ATTEMPTS_MAX, DELIVERY_LEASE_S
+from orchestra.stage import DELIVERED
+from orchestra.wire import DELIVER, NAK
+
+from .fakehub import FakeHub, FakePeer, pass_time
+
+
+def _story(peer: FakePeer, seq: int) -> list[tuple[str, str]]:
+    """The lines as (who, what); they are checked to be in order."""
+    found = peer.call("trace", seq=seq)
+    assert not found["is_cut"]
+    times = [line["at_ms"] for line in found["lines"]]
+    assert times == sorted(times)
+    return [(line["who"], line["what"]) for line in found["lines"]]
+
+
+def _end(peer: FakePeer, seq: int) -> str:
+    peer.hub.clock.advance(0.001)
+    return _story(peer, seq)[-1][1]
+
+
+def _number(peer: FakePeer) -> int:
+    assert peer.session is not None
+    return peer.session.number
+
+
+def test_the_story_of_a_message_names_every_stage_with_its_session(hub: FakeHub) -> None:
+    matrix, sender = hub.join("matrix/m", credit=9, about={"host": "box", "pid": "7"}), hub.join("operator/o")
+    seq = sender.send("matrix/m", priority="high")
+    hub.clock.advance(1)
+    matrix.ack(*matrix.took(DELIVER), stage=DELIVERED)
+    hub.clock.advance(120)
+    sender = sender.again()
+    assert _end(sender, seq) == "matrix/m has had it for 2 min and has not read it"
+    other = hub.join("matrix/m")
+    other.call("inbox.read", seqs=[seq])
+    assert _end(sender, seq) == "nothing is left to do: matrix/m has read it, and did not say that it dealt with it"
+    other.call("inbox.read", seqs=[seq], ack=True)
+    number = _number(other)
+    other.vanish()
+    hub.clock.advance(1)
+    assert _story(sender, seq) == [
+        ("operator/o", f"sent message {seq} to matrix/m (priority high)"),
+        ("matrix/m", f"has it: delivered, says session {_number(matrix)} (generation 2, host box, pid 7)"),
+        ("matrix/m", f"read it: read, says session {number}"),
+        ("matrix/m", f"dealt with it: acked, says session {number}"),
+        ("hub", "nothing is left to do: matrix/m has dealt with it"),
+    ]
+
+
+def test_the_end_says_why_a_message_is_not_delivered(hub: FakeHub) -> None:
+    hub.enrol("matrix/m")
+    sender = hub.join("operator/o")
+    seq = sender.send("matrix/m")
+    assert _end(sender, seq) == "matrix/m has never connected"
+    matrix = hub.join("matrix/m")
+    assert _end(sender, seq) == "waiting for credit of matrix/m: its session has no room for more messages now"
+    hub.join("matrix/m")
+    assert _end(sender, seq) == "waiting for credit of matrix/m: its 2 sessions have no room for more messages now"
+    (delivery,) = matrix.allow(1)
+    assert _end(sender, seq) == "matrix/m was sent it (attempt 1) and has not acknowledged it; again in 30 s"
+    matrix.say([NAK, delivery[1], seq, "busy", "", 60_000])
+    assert _end(sender, seq) == "matrix/m did not take attempt 1; the next comes in 1 min"
+    assert sender.call("presence.set", address="matrix/m", state="away", text="on holiday")
+    for peer in list(hub.peer("matrix/m").sessions):
+        with hub.deciding() as turn:
+            hub.decider.lost(peer.link, turn)
+    hub.clock.advance(3 * 3600)
+    assert _end(sender.again(), seq) == 'matrix/m has been offline for 3 h, and is away: "on holiday"'
+
+
+def test_the_story_of_a_dead_letter_says_what_became_of_it(hub: FakeHub) -> None:
+    agent, sender = hub.join("agent/a", credit=999), hub.join("operator/o")
+    dead = [sender.send("agent/a") for _ in range(2)]
+    for _ in range(DELIVERY_ATTEMPTS_MAX):
+        agent.say(*([NAK, each[1], each[3], "busy", "", 0] for each in agent.took(DELIVER)))
+        hub.tick()
+    one, two = dead
+    assert _end(sender, one) == (
+        f"it is dead for agent/a: too many attempts; send it again with: orchestra dead resend {one}"
+    )
+    (again,) = sender.call("dead.resend", seqs=[one])["resent"]
+    sender.call("dead.drop", seqs=[two])
+    new = again["resent_seq"]
+    assert _story(sender, one) == [
+        ("operator/o", f"sent message {one} to agent/a"),
+        ("hub", "gave up on agent/a: too many attempts"),
+        ("operator/o", f"sent it again to agent/a as {new}"),
+        ("hub", f"it went to agent/a again: orchestra trace {new}"),
+    ]
+    assert _story(sender, two)[-2:] == [
+        ("operator/o", f"dropped dead letter {two} to agent/a"),
+        ("hub", "it is dead for agent/a, and was dropped: too many attempts"),
+    ]
+    hub.clock.advance(0.001)
+    assert _story(sender, new)[0] == ("operator/o", f"sent message {new} to agent/a (again: it is dead letter {one})")
+
+
+def test_the_story_of_a_broadcast_tells_of_each_recipient(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    full, one = hub.join("matrix/full"), hub.join("matrix/one", credit=9)
+    hub.enrol("matrix/two")
+    sender = hub.join("operator/o")
+    sender.send("matrix/full")
+    monkeypatch.setattr(post_module, "MAILBOX_MESSAGES_MAX", 1)
+    seq = sender.send("*")
+    hub.clock.advance(1)
+    one.ack(*one.took(DELIVER))
+    assert _story(sender, seq) == [
+        ("operator/o", f"sent message {seq} to *"),
+        ("hub", "gave up on matrix/full: mailbox full"),
+        ("matrix/one", f"dealt with it: acked, says session {_number(one)} (generation 1)"),
+        ("hub", f"it is dead for matrix/full: mailbox full; send it again with: orchestra dead resend {seq}"),
+        ("hub", "matrix/two has never connected"),
+        ("hub", "1 of 3 recipients have read it"),
+    ]
+    assert all("matrix/one" not in what for _, what in _story(full, seq)), "a recipient sees its own part"
+    hub.clock.advance(0.001)
+    lonely = hub.join("matrix/lonely")
+    assert lonely.call("trace", seq=seq) == "not_allowed"
+
+
+def test_a_channel_s_entry_is_in_its_log(hub: FakeHub) -> None:
+    sender = hub.join("operator/o")
+    seq = sender.send("channel/status")
+    assert _story(sender, seq)[-1] == ("hub", "it is in the log of channel/status")
+
+
+def test_the_story_of_a_task_names_every_attempt_and_a_late_result(hub: FakeHub) -> None:
+    serving = {"slots": 1, "queues": ("queue/q",)}
+    agent, sender = hub.join("agent/a", **serving), hub.join("operator/o")
+    seq = sender.submit("queue/q")
+    (task,) = agent.took(DELIVER)
+    first = _number(agent)
+    hub.clock.advance(5)
+    assert _end(sender, seq) == "agent/a has been working on it for 5 s"
+    pass_time(hub, sender, 30)
+    assert _end(sender, seq) == "it has been queued for 25 s: no agent serves queue/q"
+    other = hub.join("agent/b", **serving)
+    hub.clock.advance(1)
+    agent = agent.again()
+    agent.n = 1
+    agent.result(task)
+    hub.clock.advance(1)
+    assert _story(sender, seq) == [
+        ("operator/o", f"submitted task {seq} to queue/q"),
+        ("agent/a", f"began attempt 1 (generation 1, session {first})"),
+        ("agent/a", "attempt 1 ended, lost: its agent was silent for longer than its lease"),
+        ("agent/b", f"began attempt 2 (generation 1, session {_number(other)})"),
+        ("agent/a", "reported completed for attempt 1, too late: it was refused"),
+        ("hub", "agent/b has been working on it for 2 s"),
+    ]
+
+
+def test_the_end_says_why_a_task_waits_or_how_it_ended(hub: FakeHub) -> None:
+    sender = hub.join("operator/o")
+    seq = sender.submit("queue/review")
+    assert _end(sender, seq) == "it has been queued for 0 s: no agent serves queue/review"
+    dying = sender.submit("queue/review", expires_ms=1000)
+    hub.clock.advance(2)
+    sender.say([wire.PING, 0])
+    hub.tick()
+    end = _end(sender, dying)
+    assert end.startswith("it is over: dead: ")
+    assert end.endswith(f"; try it again with: orchestra task retry {dying}")
+    agent = hub.join("agent/a", slots=1, queues=("queue/review",))
+    agent.result(agent.took(DELIVER)[0])
+    assert _end(sender, seq) == "it is over: completed"
+
+
+def test_only_those_concerned_hear_a_story(hub: FakeHub) -> None:
+    hub.enrol("agent/a")
+    sender, other = hub.join("matrix/m"), hub.join("matrix/n")
+    message, task = sender.send("agent/a"), sender.submit("agent/a")
+    for seq in (message, task):
+        assert other.call("trace", seq=seq) == "not_allowed"
+    assert other.call("trace", seq=99) == "not_found"
+    assert hub.join("agent/a").call("trace", seq=message)["lines"]
+
+
+def test_a_delivery_that_nobody_acknowledges_shows_its_attempts(hub: FakeHub) -> None:
+    agent, sender = hub.join("agent/a", credit=9), hub.join("operator/o")
+    seq = sender.send("agent/a")
+    pass_time(hub, agent, DELIVERY_LEASE_S)
+    sender = sender.again()
+    assert _end(sender, seq) == "agent/a did not take attempt 1; the next comes in 1 s"
