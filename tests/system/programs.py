@@ -41,6 +41,23 @@ HUB = (*PYTHON, "-m", "orchestra.hub.cli")
 AGENT = (*PYTHON, "-m", "orchestra.agents.cli")
 LEASH = ("--stop-with-stdin",)  # when the tests themselves are killed, what they started ends too
 
+# Tells who runs it. The first attempt goes on until it is told to end; a later one first looks whether that still runs.
+TASK = """
+[ "$ORCHESTRA_TASK_ATTEMPT" = 1 ] || case "$(cat "/proc/$(cut -d ' ' -f 2 "$0")/stat" 2>/dev/null)" in
+    "" | *") Z "*) ;;
+    *) echo "both at once" ;;
+esac
+echo "$ORCHESTRA_AGENT $$" >> "$0"
+[ "$ORCHESTRA_TASK_ATTEMPT" = 1 ] && while [ ! -e "$0.go" ]; do sleep 0.05; done
+echo "attempt $ORCHESTRA_TASK_ATTEMPT"
+"""
+
+
+def words(told: Path) -> list[list[str]]:
+    """Return the words of each whole line that tasks wrote."""
+    lines = told.read_text().splitlines(keepends=True) if told.exists() else []
+    return [line.split() for line in lines if line.endswith("\n")]
+
 
 def wait_until(look: Callable[[], T], what: str, *, bound_s: float = BOUND_S) -> T:
     """Return what `look` gives once that is true; the one place that polls, for what tells nobody when it happens."""

@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from pathlib import Path
 
 import pytest
 
 from orchestra import aio
 from orchestra.limits import LEASE_S
 
-from .programs import BOUND_S, ORCHESTRA, Place, Reader, peer, wait_until
+from .programs import BOUND_S, ORCHESTRA, TASK, Place, Reader, peer, wait_until, words
 
 READER = "matrix/reader"
 SENDS = 2000
-
-# Tells who runs it. The first attempt goes on until it is told to end; a later one first looks whether that still runs.
-TASK = """
-[ "$ORCHESTRA_TASK_ATTEMPT" = 1 ] || case "$(cat "/proc/$(cut -d ' ' -f 2 "$0")/stat" 2>/dev/null)" in
-    "" | *") Z "*) ;;
-    *) echo "both at once" ;;
-esac
-echo "$ORCHESTRA_AGENT $$" >> "$0"
-[ "$ORCHESTRA_TASK_ATTEMPT" = 1 ] && while [ ! -e "$0.go" ]; do sleep 0.05; done
-echo "attempt $ORCHESTRA_TASK_ATTEMPT"
-"""
 
 pytestmark = pytest.mark.timeout(4 * BOUND_S)
 
@@ -40,8 +28,8 @@ def test_the_tasks_of_a_frozen_agent_are_done_by_another_and_its_late_results_ar
             tasks = {told: await client.submit(argv=["sh", "-c", TASK, str(told)]) for told in (endless, late)}
             waiting = place.start((*ORCHESTRA, "task", "watch", str(tasks[endless].seq), "--json"))
             for told in tasks:
-                await asyncio.to_thread(wait_until, lambda told=told: _told(told), "the tasks to begin")
-            place.pids += [int(pid) for told in tasks for _, pid in _told(told)]
+                await asyncio.to_thread(wait_until, lambda told=told: words(told), "the tasks to begin")
+            place.pids += [int(pid) for told in tasks for _, pid in words(told)]
 
             for each in (frozen, waiting):
                 each.signal(signal.SIGSTOP)
@@ -50,7 +38,7 @@ def test_the_tasks_of_a_frozen_agent_are_done_by_another_and_its_late_results_ar
             for task in tasks.values():
                 result = await asyncio.wait_for(task.result(), LEASE_S + BOUND_S)
                 assert (result.is_ok, result.attempt, result.text) == (True, 2, "attempt 2\n")
-            assert [agent for agent, _ in _told(endless)] == ["agent/one", "agent/two"]
+            assert [agent for agent, _ in words(endless)] == ["agent/one", "agent/two"]
 
             for each in (frozen, waiting):
                 each.signal(signal.SIGCONT)
@@ -76,8 +64,8 @@ def test_after_a_frozen_hub_goes_on_nothing_is_lost_doubled_or_done_by_two_at_on
         reader = Reader(reader_client)
         async with await peer(place, "matrix/sender") as sender, aio.connect(state=place.state) as client:
             task = await client.submit(argv=["sh", "-c", TASK, str(told)])
-            await asyncio.to_thread(wait_until, lambda: _told(told), "the task to begin")
-            place.pids += [int(pid) for _, pid in _told(told)]
+            await asyncio.to_thread(wait_until, lambda: words(told), "the task to begin")
+            place.pids += [int(pid) for _, pid in words(told)]
             first = [await sender.send(READER, str(number)) for number in range(SENDS // 2)]
             hub.signal(signal.SIGSTOP)
             rest = asyncio.ensure_future(
@@ -95,14 +83,9 @@ def test_after_a_frozen_hub_goes_on_nothing_is_lost_doubled_or_done_by_two_at_on
             result = await asyncio.wait_for(task.result(), BOUND_S)
             assert result.attempt > 1, "its agent stopped it, since the hub was silent for longer than the lease"
             assert (result.is_ok, result.text) == (True, f"attempt {result.attempt}\n")
-            assert len(_told(told)) == 2, "an attempt that was given to a dead connection may be skipped, but not begun"
+            assert len(words(told)) == 2, "an attempt that was given to a dead connection may be skipped, but not begun"
             await reader.stop()
             await reader_client.close()
 
     asyncio.run(scenario())
     assert "Traceback" not in hub.stderr
-
-
-def _told(path: Path) -> list[list[str]]:
-    """Return the words of each line that a task wrote."""
-    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []

@@ -11,12 +11,14 @@ import time
 from collections import Counter
 from contextlib import closing
 
+import pytest
+
 from orchestra import aio
 from orchestra.task import TaskState
 
 from .programs import BOUND_S, Place, Reader, free_port, peer
 
-KILLS = 20
+KILLS = 20  # times what `--faults` says
 LANES = 200  # sends that each of the two senders always has open
 SUBMITTERS = 3
 READER = "matrix/reader"
@@ -24,7 +26,10 @@ SENDERS = "matrix/one", "matrix/two"
 TABLES = "message", "delivery", "dead", "task"
 
 
-def test_nothing_answered_is_lost_or_comes_twice_though_the_hub_is_killed_20_times_at_full_load(place: Place) -> None:
+def test_nothing_answered_is_lost_or_comes_twice_though_the_hub_is_killed_20_times_at_full_load(
+    place: Place, pytestconfig: pytest.Config
+) -> None:
+    kills = KILLS * pytestconfig.getoption("faults")
     port = free_port()
     hub = place.hub("--durability", "full", port=port, log_level="warning")
     for name in ("one", "two"):
@@ -59,7 +64,7 @@ def test_nothing_answered_is_lost_or_comes_twice_though_the_hub_is_killed_20_tim
             return sum(map(len, reader.bodies.values()))
 
         nonlocal hub
-        for _ in range(KILLS):
+        for _ in range(kills):
             wanted = got() + chance.randrange(500, 3000)
             await reader.wait_for("what was sent since the last kill", lambda wanted=wanted: got() >= wanted)
             killed_at = time.monotonic()
@@ -75,7 +80,7 @@ def test_nothing_answered_is_lost_or_comes_twice_though_the_hub_is_killed_20_tim
         reader = Reader(reader_client)
         senders = [await peer(place, sender) for sender in SENDERS]
         submitter = await aio.connect(state=place.state)
-        async with asyncio.timeout(6 * BOUND_S):
+        async with asyncio.timeout(kills / KILLS * 6 * BOUND_S):
             async with asyncio.TaskGroup() as work:
                 for each in (
                     killing(reader),
@@ -109,7 +114,7 @@ def test_nothing_answered_is_lost_or_comes_twice_though_the_hub_is_killed_20_tim
     _assert_the_database_agrees(place, messages=sum(map(len, answered.values())), tasks=len(tasks))
     back_s.sort()
     print(  # noqa: T201 - a measurement: `pytest -rP` shows it
-        f"\n{KILLS} kills, {sum(map(len, answered.values()))} messages, {len(tasks)} tasks; from the kill to the next"
+        f"\n{kills} kills, {sum(map(len, answered.values()))} messages, {len(tasks)} tasks; from the kill to the next"
         f" delivery {statistics.median(back_s):.2f} s (median), {back_s[-1]:.2f} s (longest), a new process included"
     )
 
