@@ -380,6 +380,12 @@ class Board:
         line = self._lines.get(text)
         return line.count if line else 0
 
+    def oldest_ms(self, text: str) -> int:
+        """Since when the oldest of the tasks waits that wait for `text`; there is one."""
+        line = self._lines[text]
+        waiting = (task for senders in line.ranks for tasks in senders.values() for _, task in tasks)
+        return min(task.time_ms for task in waiting if task.is_in_line)
+
     def lines(self) -> dict[str, int]:
         """Return every address that tasks wait for, with how many."""
         return {text: line.count for text, line in self._lines.items() if line.count}

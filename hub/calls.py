@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 Params = dict[str, Any]
 
+_OLDEST_TOLD: Final = 8  # mailboxes and queues, the fullest, of which status tells since when their oldest waits
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -98,6 +100,8 @@ def _check(method: Method, params: Params) -> None:
 def _status(asked: Asked) -> None:
     decider = asked.decider
     peers = decider.state.roster.peers.values()
+    lines = _fullest(decider.tasks.board.lines())
+    mailboxes = _fullest({peer.text: peer.mailbox.waiting for peer in peers if peer.mailbox.waiting})
     asked.query(
         "status",
         **decider.facts,
@@ -113,9 +117,15 @@ def _status(asked: Asked) -> None:
         },
         tasks={
             "working": sum(1 for task in decider.tasks.board.tasks.values() if task.state.is_held),
-            "waiting": _fullest(decider.tasks.board.lines()),
+            "waiting": lines,
         },
-        mailboxes=_fullest({peer.text: peer.mailbox.waiting for peer in peers if peer.mailbox.waiting}),
+        mailboxes=mailboxes,
+        oldest={text: decider.tasks.board.oldest_ms(text) for text in list(lines)[:_OLDEST_TOLD]},
+        fullest={text: decider.state.ids[text] for text in list(mailboxes)[:_OLDEST_TOLD]},
+        stored={
+            "unread": sum(peer.mailbox.count for peer in peers),
+            "entries": sum(channel.count for channel in decider.channels.all.values()),
+        },
         counts=dict(decider.state.counts),
     )
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from orchestra.address import parse_address
 from orchestra.errors import NotFound, NotStored, PeerError, StaleLease
 from orchestra.keys import fingerprint
-from orchestra.limits import LIST_ROWS_MAX, REPLY_BYTES_MAX
+from orchestra.limits import LIST_ROWS_MAX, REPLY_BYTES_MAX, STATUS_ROWS_MAX
 from orchestra.task import TaskState
 from orchestra.terms import TERMS
 from orchestra.wire import CALL, ERROR, MESSAGE, OK, REPLY, RESULT, SEND, Record
@@ -83,11 +83,41 @@ _REPEATED: Final[dict[str, tuple[int, Callable[[Store, Query], int]]]] = {
 
 
 def _status(store: Store, params: Params) -> Params:
-    messages, first = next(store.rows("SELECT coalesce(max(seq), 0), coalesce(min(seq), 0) FROM message"))
-    states = dict(store.rows("SELECT state, count(*) FROM task GROUP BY state"))
-    dead = next(store.rows("SELECT count(*) FROM dead WHERE closed_ms IS NULL"))[0]
-    stored = {"last_seq": messages, "first_seq": first, "tasks": states, "dead": dead, **store.sizes()}
-    return {**params, "stored": stored}
+    sql = """
+        SELECT max(saved_seq, (SELECT coalesce(max(seq), 0) FROM message)), removed,
+        (SELECT coalesce(min(seq), 0) FROM message) FROM hub
+    """
+    last, removed, first = next(store.rows(sql))
+    sql = "SELECT state, count(*) FROM (SELECT state FROM task ORDER BY seq DESC LIMIT ?) GROUP BY state"
+    stored = {
+        "last_seq": last,
+        "first_seq": first,
+        "messages": last - removed,  # every number that was given out is one row
+        "tasks": dict(store.rows(sql, STATUS_ROWS_MAX)),
+        "dead": _count_some(store, "dead WHERE closed_ms IS NULL"),
+        "receipts": _count_some(store, "receipt"),
+        "origins": _count_some(store, "origin"),
+        **store.sizes(),
+    }
+    fullest = params.pop("fullest")
+    oldest = {text: at_ms for text, number in fullest.items() if (at_ms := _oldest_ms(store, number)) is not None}
+    return {**params, "stored": {**params["stored"], **stored}, "oldest": {**params["oldest"], **oldest}}
+
+
+def _count_some(store: Store, what: str) -> int:
+    """Count the rows of a table, up to a bound: to count them all would walk the whole of it."""
+    return int(next(store.rows(f"SELECT count(*) FROM (SELECT 1 FROM {what} LIMIT ?)", STATUS_ROWS_MAX))[0])
+
+
+def _oldest_ms(store: Store, recipient: int) -> int | None:
+    """Return when the oldest message was sent that still waits for `recipient`; of the first in line of each rank."""
+    sql = """
+        SELECT min(m.sent_ms) FROM
+        (SELECT seq, delivered_ms FROM delivery WHERE recipient = ? AND rank = ? ORDER BY seq LIMIT 1000) d
+        JOIN message m ON m.seq = (d.seq) WHERE d.delivered_ms IS NULL
+    """
+    found = [next(store.rows(sql, recipient, rank))[0] for rank in range(4)]
+    return min((each for each in found if each is not None), default=None)
 
 
 def _keys(store: Store, params: Params) -> Params:

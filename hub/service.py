@@ -19,6 +19,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
 
 from orchestra.errors import Malformed, StorageFault, TooLarge
 from orchestra.keys import load_or_make_key
@@ -69,11 +71,12 @@ class Hub:
             self._router = router = Router(
                 key, identity_of=lambda public: self._decider.enrolment.identity_of(public), counts=self._counts
             )
-            self._facts = {
+            self._facts: dict[str, Any] = {
                 "version": VERSION,
                 "pid": os.getpid(),
                 "durability": settings.durability,
                 "started_ms": _wall_ms(),
+                "retention": {**asdict(settings.keep), "removed": {}},
             }
             self._numbers = Numbers(self._store.count_boot(), random.Random().random)
             self._decider = self._load()
@@ -308,6 +311,7 @@ class Hub:
                     self._store.remove(removal)
                     decider.removed(removal)
                 retention.removed(removal)
+                self._facts["retention"]["removed"] = dict(retention.total)
         except StorageFault as fault:
             logger.warning("nothing could be removed: %s", fault, extra={"action": "retention_failed"})
             retention.rest(_steady_ms())

@@ -379,9 +379,10 @@ class Store:
         return {seq: (TaskState(state), sender) for seq, state, sender in rows}
 
     def sizes(self) -> dict[str, int]:
-        """Return the bytes of the database file and of its WAL."""
+        """Return the bytes of the database file, of the data in it, and of its WAL."""
         return {
             "database_bytes": self._path.stat().st_size,
+            "used_bytes": self.used_bytes(),
             "wal_bytes": wal.stat().st_size if (wal := Path(f"{self._path}-wal")).exists() else 0,
         }
 

@@ -76,6 +76,7 @@ CURSORS_MAX: Final = 100_000  # of all peers, all in memory
 assert TASKS_OPEN_BYTES_MAX > BODY_BYTES_MAX + CHECKPOINT_BYTES_MAX
 assert QUESTION_CHARS_MAX < TEXT_CHARS_MAX
 LIST_ROWS_MAX: Final = 1000  # rows one CALL returns
+STATUS_ROWS_MAX: Final = 10_000  # rows of one table that `status` counts; it walks them
 PRESENCE_WATCHERS_MAX: Final = 1024  # sessions that are told of everybody who comes or goes
 ORIGIN_KEPT_DAYS: Final = 7  # how long a client that went away may come back and repeat its sends
 INVITATIONS_MAX: Final = 1000  # those that are over count for a week, so that they can say so

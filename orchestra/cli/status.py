@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
+from orchestra.limits import STATUS_ROWS_MAX
+
 from .shared import ago, client_options, print_json, with_client
+
+_SHOWN: Final = 8  # of the lines that wait
 
 
 @click.command()
@@ -29,9 +33,10 @@ def _lines(found: dict[str, Any]) -> list[str]:
         for kind, plural in (("agent", "agents"), ("matrix", "matrices"), ("operator", "operators"))
         if (each := found["peers"][kind])["known"]
     )
-    ended = ", ".join(f"{count} {state}" for state, count in sorted(stored["tasks"].items()))
-    waiting = ", ".join(f"{count} for {to}" for to, count in sorted(tasks["waiting"].items()))
-    mail = ", ".join(f"{count} for {to}" for to, count in sorted(found["mailboxes"].items())[:8])
+    ended = ", ".join(f"{count:,} {state}" for state, count in sorted(stored["tasks"].items()))
+    if sum(stored["tasks"].values()) >= STATUS_ROWS_MAX:
+        ended += f" (of the newest {STATUS_ROWS_MAX:,})"
+    waiting, mail = _fullest(tasks["waiting"], found), _fullest(found["mailboxes"], found)
     lines = [
         f"hub       {found['version']}, process {found['pid']}, "
         f"started {ago(found['started_ms'], now_ms=found['now_ms'])}, durability {found['durability']}",
@@ -43,10 +48,14 @@ def _lines(found: dict[str, Any]) -> list[str]:
         lines.append(f"waiting   tasks: {waiting}")
     if mail:
         lines.append(f"unread    messages: {mail}")
-    lines.append(
-        f"stored    {stored['last_seq']:,} message{'' if stored['last_seq'] == 1 else 's'} and tasks in "
-        f"{(stored['database_bytes'] + stored['wal_bytes']) / 2**20:.1f} MiB, {stored['dead']} dead"
-    )
+    count = stored["messages"]
+    lines += [
+        f"stored    {count:,} message{'' if count == 1 else 's'} and tasks, {stored['unread']:,} not read, "
+        f"{stored['entries']:,} in channels, {_some(stored['dead'])} dead",
+        f"size      {_mib(stored['used_bytes'])} of data, database {_mib(stored['database_bytes'])}, "
+        f"write-ahead log {_mib(stored['wal_bytes'])}",
+        *_kept(found["retention"]),
+    ]
     trouble = {
         name: counts[name]
         for name in (
@@ -64,3 +73,39 @@ def _lines(found: dict[str, Any]) -> list[str]:
     if trouble:
         lines.append("survived  " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in trouble.items()))
     return lines
+
+
+def _fullest(counts: dict[str, int], found: dict[str, Any]) -> str:
+    """Return the longest lines of those that wait, the longest first, and since when their oldest waits."""
+    shown = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_SHOWN]
+    oldest, now_ms = found["oldest"], found["now_ms"]
+    return ", ".join(
+        f"{count:,} for {to}" + (f" (oldest {ago(oldest[to], now_ms=now_ms)})" if to in oldest else "")
+        for to, count in shown
+    )
+
+
+def _kept(retention: dict[str, Any]) -> list[str]:
+    removed = ", ".join(
+        f"{retention['removed'][name]:,} {text}"
+        for name, text in (
+            ("messages", "messages"),
+            ("tasks", "tasks"),
+            ("entries", "entries"),
+            ("dead", "dead letters"),
+        )
+        if retention["removed"].get(name)
+    )
+    return [
+        f"kept      {retention['days']} days, dead letters {retention['dead_days']} days, "
+        f"{retention['channel_entries']:,} entries of a channel, {retention['mib']:,} MiB",
+        *([f"removed   {removed} since the start"] if removed else []),
+    ]
+
+
+def _some(count: int) -> str:
+    return f"{count:,} or more" if count >= STATUS_ROWS_MAX else f"{count:,}"
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from orchestra.version import VERSION
@@ -22,6 +23,23 @@ def test_status_as_json_has_what_a_monitor_needs(desk: Place) -> None:
     assert data["version"] == VERSION
     assert data["peers"]["agent"] == {"known": 2, "online": 2, "away": 0}
     assert {"pid", "endpoints", "durability", "started_ms", "tasks", "stored", "counts", "mailboxes"} <= data.keys()
+    assert {"messages", "unread", "entries", "used_bytes", "database_bytes", "wal_bytes"} <= data["stored"].keys()
+    assert data["retention"] == {
+        "days": 30,
+        "dead_days": 90,
+        "channel_entries": 100_000,
+        "mib": 4096,
+        "removed": {},
+    }
+
+
+def test_status_shows_what_waits_since_when_and_what_is_kept(desk: Place, known: Callable[[str], str]) -> None:
+    to = known("matrix/waits")
+    desk.run("send", to, "hello")
+    out = desk.run("status").stdout
+    assert re.search(rf"1 for {to} \(oldest \d+ s ago\)", out)
+    assert "kept      30 days, dead letters 90 days, 100,000 entries of a channel, 4,096 MiB\n" in out
+    assert "MiB of data, database " in out
 
 
 def test_peers_shows_who_is_connected_and_what_they_serve(desk: Place) -> None:

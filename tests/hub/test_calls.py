@@ -82,9 +82,42 @@ def test_status_counts_peers_tasks_mailboxes_and_what_is_stored(hub: FakeHub) ->
     }
     assert found["tasks"] == {"working": 0, "waiting": {"queue/q": 1}}
     assert found["mailboxes"] == {"agent/a": 1}
+    assert found["oldest"] == {"agent/a": hub.clock.now_ms, "queue/q": hub.clock.now_ms}
     assert found["stored"]["last_seq"] == 2
+    assert (found["stored"]["messages"], found["stored"]["unread"], found["stored"]["entries"]) == (2, 1, 0)
     assert found["stored"]["tasks"] == {"queued": 1}
     assert found["stored"]["database_bytes"] > 0
+
+
+def test_status_tells_since_when_the_oldest_waits_whatever_its_priority(hub: FakeHub) -> None:
+    operator = hub.join("operator/o")
+    hub.enrol("matrix/m", "matrix/empty")
+    reader = hub.join("matrix/read", credit=9)
+    operator.send("matrix/read")
+    (delivery,) = reader.take()
+    reader.say([wire.ACK, 1, [delivery[3], delivery[1]]])
+    first_ms = hub.clock.now_ms
+    operator.send("matrix/m", priority="low")
+    operator.submit("queue/q", priority="low")
+    hub.clock.advance(5)
+    operator.send("matrix/m", priority="urgent")
+    operator.submit("queue/q", priority="urgent")
+    found = operator.call("status")
+    assert found["mailboxes"] == {"matrix/m": 2}, "what was delivered waits for nobody"
+    assert found["oldest"] == {"matrix/m": first_ms, "queue/q": first_ms}
+    assert found["stored"]["unread"] == 3
+
+
+def test_status_counts_what_is_there_after_some_was_removed(hub: FakeHub) -> None:
+    operator = hub.join("operator/o")
+    for _ in range(3):
+        operator.send("channel/status")
+    hub.clock.advance(31 * 86_400)
+    hub.say((operator, [[wire.PING, 0]]))
+    hub.retain()
+    operator.send("channel/status")
+    stored = operator.call("status")["stored"]
+    assert (stored["messages"], stored["last_seq"], stored["first_seq"], stored["entries"]) == (1, 4, 4, 1)
 
 
 def test_peers_lists_everyone_with_sessions_and_nothing_secret(hub: FakeHub) -> None:
