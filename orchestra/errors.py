@@ -37,6 +37,7 @@ OrchestraError                     has a `code` for machines and one sentence fo
     ├── KeyFault                   a key file: unreadable, malformed, or readable by others
     ├── PortInUse
     └── StorageFault               the database refused a commit (disk full, read-only, damaged)
+        └── MemoryDamaged          the file of a memory; what can be read can be saved
 """
 
 from __future__ import annotations
@@ -196,6 +197,10 @@ class PortInUse(WorldFault):
 
 class StorageFault(WorldFault):
     code, is_temporary = "storage", True
+
+
+class MemoryDamaged(StorageFault):
+    code, is_temporary = "memory_damaged", False
 
 
 def _tree(root: type[OrchestraError]) -> list[type[OrchestraError]]:

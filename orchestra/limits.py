@@ -105,3 +105,18 @@ WORK_LEASE_S: Final = (
     LEASE_S - KILL_GRACE_S - PROVE_S
 )  # an agent that its hub did not answer for so long stops its tasks
 assert WORK_LEASE_S > BACKOFF_S_MAX + PROVE_S
+
+# The memory of a matrix.
+MEMORY_TITLE_CHARS_MAX: Final = 500  # one line that a list can show
+MEMORY_TEXT_CHARS_MAX: Final = 64 * KIB  # of one text of a memory; what is longer belongs in a file
+MEMORY_ITEMS_MAX: Final = 200  # tags, wins, commits, files …
+MEMORY_ITEM_CHARS_MAX: Final = 2000  # one of those
+MEMORY_NUMBER_MAX: Final = 2**53 - 1  # ids and times: what every reader of JSON can hold
+MEMORY_WRITE_WAIT_S: Final = 10.0  # for the other processes that write; each takes a millisecond
+MEMORY_LINE_BYTES_MAX: Final = 8 * MIB  # of a file that is imported
+MEMORY_LIST_ROWS_MAX: Final = 1000  # what one command shows
+RECALL_CANDIDATES: Final = 200  # best rows of the full-text search that are looked at more closely
+RECALL_TERMS_MAX: Final = 32  # words of a question that are searched for
+CONSOLIDATE_ROWS_MAX: Final = 500  # newest learnings that are compared, each with each
+GIT_WAIT_S: Final = 2.0  # for one question to git when a session is saved
+assert RECALL_CANDIDATES <= MEMORY_LIST_ROWS_MAX

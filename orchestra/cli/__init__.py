@@ -34,6 +34,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "audit": ("audit:audit", "Show and verify the log of every decision about keys."),
     "config": ("config:config", "Show the settings and where each comes from."),
     "task": ("task:task", "Submit tasks to agents and follow them."),
+    "memory": ("memory:memory", "Keep what was learned, and find it again."),
 }
 
 

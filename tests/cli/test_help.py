@@ -5,6 +5,7 @@ import json
 import pytest
 
 from orchestra.cli import COMMANDS
+from orchestra.cli.memory import COMMANDS as MEMORY
 from orchestra.version import VERSION
 
 from ..system.programs import AGENT, HUB, ORCHESTRA, PYTHON, Place
@@ -33,7 +34,18 @@ def test_help_names_every_command_with_what_it_does(place: Place) -> None:
         assert text in shown
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "task submit", "task list", "task show", "task watch", "task cancel"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *COMMANDS,
+        "task submit",
+        "task list",
+        "task show",
+        "task watch",
+        "task cancel",
+        *(f"memory {name}" for name in MEMORY),
+    ],
+)
 def test_every_command_has_help_that_needs_no_hub(place: Place, command: str) -> None:
     ended = place.run(*command.split(), "-h")
     assert ended.code == 0

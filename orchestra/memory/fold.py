@@ -1,0 +1,38 @@
+"""Memories that say nearly the same: how alike two are, and one instead of many in a list. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from .entry import Entry
+from .question import words_of
+
+FOLD_AT: Final = 0.85  # of the words of both: two that differ by a number or a name in ten words stay two
+MERGE_AT: Final = 0.7  # what is proposed to a person, who decides, may be less alike
+
+
+def words(entry: Entry) -> frozenset[str]:
+    """Return the words by which a memory is compared."""
+    return frozenset(words_of(entry.text()))
+
+
+def likeness(one: frozenset[str], other: frozenset[str]) -> float:
+    """Return which part of the words of both is in each: 1 for the same words, 0 for none (Jaccard's index)."""
+    both = len(one & other)
+    return both / (len(one) + len(other) - both) if both else 0.0
+
+
+def fold(entries: Iterable[Entry], *, count_max: int) -> list[tuple[Entry, tuple[int, ...]]]:
+    """Return the first so many that differ, each with the ids of those further down that say nearly the same."""
+    kept: list[tuple[Entry, frozenset[str], list[int]]] = []
+    for entry in entries:
+        mine = words(entry)
+        for better, theirs, also in kept:
+            if better.kind == entry.kind and likeness(mine, theirs) >= FOLD_AT:
+                also.append(entry.id)
+                break
+        else:
+            if len(kept) < count_max:
+                kept.append((entry, mine, []))
+    return [(entry, tuple(also)) for entry, _, also in kept]

@@ -1,0 +1,234 @@
+"""Finding memories again: by number, by session, by what is open, and by the words of a question.
+
+Each way of searching is a *source* that gives ids, best first, with a score from 0 to 1. Full-text search is one; the
+row-by-row search stands in for it when its index is damaged, and for words that it can't cut (parts of words, and
+languages written without spaces).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from peewee import PeeweeException
+
+from orchestra.errors import MemoryDamaged, StorageFault
+from orchestra.limits import RECALL_CANDIDATES
+
+from . import fulltext
+from .entry import Entry
+from .fold import fold
+from .question import Aim, any_of, question_of, terms_of
+from .store import Store
+from .words import Confidence, Kind, Severity, Visibility, at_least
+
+FULL_TEXT: Final = "full-text"
+ROW_BY_ROW: Final = "row by row"
+_REPAIR: Final = "the full-text index is damaged, so the rows were searched one by one; run: orchestra memory reindex"
+
+_WEIGHTS: Final = {"title": 3.0, "tags": 2.0}  # a word of the title says more of what a memory is about
+_BM25: Final = f"bm25(memory_fts, {', '.join(str(_WEIGHTS.get(name, 1.0)) for name in fulltext.COLUMNS)})"
+_K1: Final = 1.2  # of FTS5's BM25: no term adds more than its rarity times (k1 + 1)
+_OPEN_ISSUES_SHOWN: Final = 10
+_LEARNINGS_SHOWN: Final = 5
+_MESSAGES_SHOWN: Final = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """Which memories count. Empty means: all of them."""
+
+    kind: str = ""
+    category: str = ""
+    confidence: str = ""
+    """This one or a higher."""
+    tags: tuple[str, ...] = ()
+    since_ms: int = 0
+    project: str | None = None
+    """None: those of every project, but the private ones of `home` only."""
+    home: str = ""
+    with_forgotten: bool = False
+
+    def where(self) -> tuple[str, list[Any]]:
+        """Return the condition on `memory m`, and its values."""
+        parts: list[str] = ["1"]
+        values: list[Any] = []
+        for column, value in (("kind", self.kind), ("category", self.category)):
+            if value:
+                parts.append(f"m.{column} = ?")
+                values.append(value)
+        if self.confidence:
+            names = at_least(Confidence(self.confidence))
+            parts.append(f"m.confidence IN ({', '.join('?' * len(names))})")
+            values += names
+        for tag in self.tags:
+            parts.append("instr(char(10) || lower(m.tags) || char(10), char(10) || lower(?) || char(10)) > 0")
+            values.append(" ".join(tag.split()))
+        if self.since_ms:
+            parts.append("m.created_ms >= ?")
+            values.append(self.since_ms)
+        if self.project is not None:
+            parts.append("m.project = ?")
+            values.append(self.project)
+        else:
+            parts.append("(m.visibility <> ? OR m.project = ?)")
+            values += [Visibility.PRIVATE, self.home]
+        if not self.with_forgotten:
+            parts.append("m.forgotten_ms IS NULL")
+            parts.append(
+                "NOT EXISTS (SELECT 1 FROM memory newer WHERE newer.supersedes = m.id AND newer.forgotten_ms IS NULL)"
+            )
+        return " AND ".join(parts), values
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A memory that was found. `score`: how much of the question it answers, 0 to 1. `also`: ids that say the same."""
+
+    entry: Entry
+    score: float
+    also: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """An answer. `sources` names those that gave it; `notes` are sentences for the person."""
+
+    aim: Aim
+    hits: list[Hit] = field(default_factory=list)
+    sources: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Where one left off: the last session, and what waits."""
+
+    session: Entry | None
+    issues: list[Entry]
+    messages: list[Entry]
+    learnings: list[Entry]
+
+
+def recall(store: Store, text: str, filters: Filters, *, count_max: int) -> Recalled:
+    """Answer a question that is not empty; best first."""
+    question = question_of(text)
+    if question.aim is Aim.ID:
+        return Recalled(question.aim, [Hit(entry, 1.0) for entry in store.entries("WHERE m.id = ?", question.id)])
+    if question.aim is Aim.SESSION:
+        named = store.entries(
+            "WHERE m.kind = ? AND (m.id = ? OR m.source = ?)", Kind.SESSION, question.id, question.text
+        )
+        return Recalled(question.aim, [Hit(entry, 1.0) for entry in named[:1]])
+    return _search(store, question.text, filters, count_max)
+
+
+def what_is_open(store: Store, filters: Filters) -> Open:
+    """Return the last session of the project, with its open issues, unread messages and best learnings."""
+
+    def found(
+        kind: Kind, more: str, count: int, *values: Any, order: str = "m.created_ms DESC, m.id DESC"
+    ) -> list[Entry]:
+        where, params = replace(filters, kind=kind).where()
+        return store.entries(f"WHERE {where} AND {more} ORDER BY {order} LIMIT ?", *params, *values, count)
+
+    sessions = found(Kind.SESSION, "1", 1)
+    by_severity = "CASE m.severity " + " ".join(f"WHEN '{each}' THEN {n}" for n, each in enumerate(Severity)) + " END"
+    return Open(
+        session=sessions[0] if sessions else None,
+        issues=found(Kind.ISSUE, "m.closed_ms IS NULL", _OPEN_ISSUES_SHOWN, order=f"{by_severity}, m.created_ms DESC"),
+        messages=found(Kind.MESSAGE, "m.read_ms IS NULL", _MESSAGES_SHOWN),
+        learnings=found(
+            Kind.LEARNING, "m.confidence IN (?, ?)", _LEARNINGS_SHOWN, Confidence.PROVEN, Confidence.HIGH,
+            order="m.confidence = 'proven' DESC, m.updated_ms DESC",
+        ),
+    )  # fmt: skip
+
+
+def _search(store: Store, question: str, filters: Filters, count_max: int) -> Recalled:
+    notes: tuple[str, ...] = ()
+    terms = terms_of(question)
+    try:
+        found = _by_full_text(store, terms, filters, count_max)
+        sources: tuple[str, ...] = (FULL_TEXT,)
+    except MemoryDamaged:
+        raise
+    except StorageFault:
+        found, sources, notes = None, (), (_REPAIR,)
+    if not found:
+        found = _row_by_row(store, terms or [question.lower()], filters)
+        sources = (*sources, ROW_BY_ROW)
+    folded = fold((entry for entry, _ in found), count_max=count_max)
+    scores = {entry.id: score for entry, score in found}
+    hits = [Hit(entry, scores[entry.id], also) for entry, also in folded]
+    if not hits and filters.project is not None:
+        elsewhere = _search(store, question, replace(filters, project=None), 1)
+        if elsewhere.hits:
+            notes = (*notes, "other projects of this memory have something: ask again with --all")
+    return Recalled(Aim.SEARCH, hits, sources, notes)
+
+
+def _by_full_text(store: Store, terms: list[str], filters: Filters, count_max: int) -> list[tuple[Entry, float]]:
+    """Return what full-text search finds: whole words first, then words that begin alike where those are too few.
+
+    Raises:
+        StorageFault: if the index is off or damaged.
+    """
+    try:
+        if not fulltext.is_on(store.database):
+            raise StorageFault(_REPAIR)
+        best = _best_score(store, terms)
+        found = _matching(store, any_of(terms), filters, best)
+        if len(found) < count_max and (query := any_of(terms, is_prefix=True)):
+            known = {entry.id for entry, _ in found}
+            more = _matching(store, query, filters, best)
+            least = min((score for _, score in found), default=1.0)
+            found += [(entry, min(score, least)) for entry, score in more if entry.id not in known]
+    except PeeweeException as exc:
+        raise StorageFault(_REPAIR) from exc
+    return found
+
+
+def _matching(store: Store, query: str, filters: Filters, best: float) -> list[tuple[Entry, float]]:
+    if not query:
+        return []
+    where, values = filters.where()
+    ranked = store.database.all(
+        f"SELECT m.id, {_BM25} AS rank FROM memory_fts JOIN memory m ON m.id = memory_fts.rowid "
+        f"WHERE memory_fts MATCH ? AND {where} ORDER BY rank, m.id DESC LIMIT {RECALL_CANDIDATES}",
+        query,
+        *values,
+    )
+    scores = {id: min(1.0, max(0.0, -rank / best)) for id, rank in ranked}
+    return _with_entries(store, scores)
+
+
+def _best_score(store: Store, terms: list[str]) -> float:
+    """Return what BM25 could give at most for these terms (Robertson and Zaragoza 2009, §3.3): the score's 1."""
+    (rows,) = store.database.all("SELECT count(*) FROM memory")[0]
+    total = 0.0
+    for term in terms:
+        sql = "SELECT count(*) FROM memory_fts WHERE memory_fts MATCH ?"
+        (having,) = store.database.all(sql, f'"{term}"')[0]
+        total += (_K1 + 1) * max(1e-6, math.log((rows - having + 0.5) / (having + 0.5)))
+    return total or 1.0
+
+
+def _row_by_row(store: Store, terms: list[str], filters: Filters) -> list[tuple[Entry, float]]:
+    """Return the memories that hold any of the terms, also inside a word; those with the most of them first."""
+    where, values = filters.where()
+    text = " || ' ' || ".join(f"m.{name}" for name in fulltext.COLUMNS)
+    held = " + ".join(["(instr(words, ?) > 0)"] * len(terms))
+    rows = store.rows(
+        f"SELECT id, {held} AS held FROM (SELECT m.id AS id, m.created_ms AS at, lower({text}) AS words FROM memory m "
+        f"WHERE {where}) WHERE held > 0 ORDER BY held DESC, at DESC LIMIT {RECALL_CANDIDATES}",
+        *terms,
+        *values,
+    )
+    return _with_entries(store, {id: count / len(terms) for id, count in rows})
+
+
+def _with_entries(store: Store, scores: dict[int, float]) -> list[tuple[Entry, float]]:
+    entries = {entry.id: entry for entry in store.entries(f"WHERE m.id IN ({', '.join('?' * len(scores))})", *scores)}
+    return [(entries[id], score) for id, score in scores.items() if id in entries]

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from orchestra.memory.consolidate import consolidate, proposed
+from orchestra.memory.notebook import get, validate
+from orchestra.memory.recall import Filters
+from orchestra.memory.store import Store
+
+from .memories import NOW, add, everything, learning
+
+TEXT = "The hub hangs on start when the socket of the last run is still there"
+
+
+def test_looking_changes_nothing(store: Store) -> None:
+    add(store, learning(TEXT), learning(f"{TEXT} today"))
+    before = everything(store)
+    assert len(proposed(store, Filters())) == 1
+    assert everything(store) == before
+
+
+def test_the_most_trusted_stays_and_takes_over_what_the_others_have(store: Store) -> None:
+    add(
+        store,
+        learning(TEXT, body="one", tags=("a",)),
+        learning(f"{TEXT} today", confidence="high", tags=("b",)),
+        learning(f"{TEXT} again", body="one", prevention="remove it", tags=("a", "c")),
+        learning("Something else entirely"),
+    )
+    validate(store, [1, 3], author="me", now_ms=NOW)
+    (merge,) = proposed(store, Filters())
+    assert (merge.kept.id, [entry.id for entry in merge.others]) == (2, [1, 3])
+    consolidate(store, [merge], now_ms=NOW)
+    (kept,) = get(store, [2])
+    assert (kept.body, kept.tags, kept.prevention, kept.confidence) == ("one", ("b", "a", "c"), "remove it", "high")
+    assert store.rows("SELECT memory, count(*) FROM validation GROUP BY 1") == [(2, 2)]
+    assert [entry.forgotten_ms for entry in get(store, [1, 3])] == [NOW, NOW]
+    assert proposed(store, Filters()) == []
+
+
+def test_two_that_nobody_validated_stay_low(store: Store) -> None:
+    add(store, learning(TEXT), learning(f"{TEXT} today"))
+    consolidate(store, proposed(store, Filters()), now_ms=NOW)
+    assert get(store, [1])[0].confidence == "low"
+
+
+def test_learnings_of_two_projects_stay_two(store: Store) -> None:
+    add(store, learning(TEXT), learning(TEXT, project="api"))
+    assert proposed(store, Filters()) == []
