@@ -451,6 +451,8 @@ _FAULTS: Final = (sqlite3.Error, PeeweeException, DatabaseError, OSError)
 _ADVICE: Final = (
     ("full", "the disk is full; free some space, the hub goes on by itself"),
     ("readonly", "the file can't be written; check its owner and the file system"),
+    ("read-only file system", "the file can't be written; mount it writable, or choose another folder with --state"),
+    ("permission denied", "the file can't be written; check its owner and its mode"),
     ("unable to open", "the file can't be opened; check its owner and the folder's"),
     ("malformed", "the file is damaged; restore a backup, or move it away to start empty"),
     ("not a database", "the file is no database; move it away to start empty"),
@@ -468,6 +470,6 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def _told_fault(path: Path, exc: Exception) -> StorageFault:
-    text = str(exc)
+    text = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
     advice = next((advice for word, advice in _ADVICE if word in text.lower()), "see the operations guide")
     return StorageFault(f"database {path}: {text}; {advice}")
