@@ -28,7 +28,8 @@ _TASK_COLUMNS: Final = """
 """
 
 
-_EXTRAS: Final = ("failures", "due_ms", "question")
+_EXTRAS: Final = {"failures": "any", "due_ms": TaskState.SCHEDULED, "question": TaskState.INPUT_REQUIRED}
+"""What is told of a task's extras, and in which state."""
 
 
 def answer(store: Store, query: Query) -> Record:
@@ -286,7 +287,7 @@ def _outcomes(store: Store, params: Params) -> Params:
 def _task_facts(row: tuple[Any, ...]) -> Params:
     seq, state, attempt, holder, updated_ms, sender, to, sent_ms, rank, report, body, output, options, extras = row
     terms = {name: value for name, value in (unpack(options) or {}).items() if name in TERMS}
-    kept = {name: value for name, value in (unpack(extras) or {}).items() if name in _EXTRAS}
+    kept = {name: value for name, value in (unpack(extras) or {}).items() if _EXTRAS.get(name, "") in (state, "any")}
     return {
         **terms,
         **kept,

@@ -340,8 +340,10 @@ class Tasks:
     def finish(self, turn: Turn) -> None:
         """End the turn: match waiting tasks with free agents, and say which rows changed."""
         self._asked.clear()
-        if self._ended or self._doomed:
+        if self._doomed or (self._ended and self.board.dependents):
             self._settle_dependents(turn)
+        else:
+            self._ended.clear()
         for task, session in self.board.matches():
             self._assign(task, session, turn)
         for seq, task in self._changed.items():
