@@ -24,7 +24,17 @@ if TYPE_CHECKING:
     from .roster import Session
 
 _SPARE: Final = 64  # that many entries of a line that nobody waits for are never worth a sweep
-_KEPT: Final = ("failures", "returns", "due_ms", "expires_ms", "asked", "question", "answer")
+_KEPT: Final = (
+    "failures",
+    "returns",
+    "due_ms",
+    "expires_ms",
+    "asked",
+    "question",
+    "answer",
+    "retried_ms",
+    "retried_by",
+)
 
 
 @dataclass(slots=True)
@@ -39,6 +49,7 @@ class Extras:
             where the hub itself chose it in this life.
         expires_ms: when it is dead if nobody has begun it, in ms since 1970; 0 is never.
         asked: how many questions the current attempt has asked; `question` is the last, `answer` is None until it came.
+        retried_ms, retried_by: when and by whom it was taken up again last.
         checkpoint: what an attempt left for the next.
     """
 
@@ -52,6 +63,8 @@ class Extras:
     asked: int = 0
     question: str = ""
     answer: str | None = None
+    retried_ms: int = 0
+    retried_by: str = ""
     checkpoint: bytes | None = None
 
     def blob(self) -> bytes:

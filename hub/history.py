@@ -28,7 +28,13 @@ _TASK_COLUMNS: Final = """
 """
 
 
-_EXTRAS: Final = {"failures": "any", "due_ms": TaskState.SCHEDULED, "question": TaskState.INPUT_REQUIRED}
+_EXTRAS: Final = {
+    "failures": "any",
+    "retried_ms": "any",
+    "retried_by": "any",
+    "due_ms": TaskState.SCHEDULED,
+    "question": TaskState.INPUT_REQUIRED,
+}
 """What is told of a task's extras, and in which state."""
 
 
@@ -196,8 +202,16 @@ def _task(store: Store, params: Params) -> Params:
     for row in store.rows(f"{_TASK_COLUMNS} WHERE t.seq = ?", params["seq"]):
         facts = _task_facts(row)
         check_see_task(parse_address(params["peer"]), sender=facts["from"], holder=facts["agent"])
-        return {**facts, "why": params["why"], "attempts": _attempts(store, params["seq"])}
+        left = _checkpoint(store, params["seq"])
+        return {**facts, **left, "why": params["why"], "attempts": _attempts(store, params["seq"])}
     raise NotFound(f"there is no task {params['seq']}")
+
+
+def _checkpoint(store: Store, seq: int) -> Params:
+    sql = "SELECT attempt, at_ms, length(data) FROM checkpoint WHERE task = ?"
+    for attempt, at_ms, size in store.rows(sql, seq):
+        return {"checkpoint": {"attempt": attempt, "at_ms": at_ms, "bytes": size}}
+    return {}
 
 
 def _attempts(store: Store, seq: int) -> list[Params]:

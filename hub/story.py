@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from orchestra.stage import ACKED, DEAD, READ, STAGES
-from orchestra.task import RANK, TaskState
+from orchestra.task import RANK, RETRYABLE, TaskState
 
 from .board import Board
 from .roster import Peer, Roster
@@ -85,6 +85,16 @@ def _options(found: dict[str, Any]) -> str:
         told.append(f"priority {_PRIORITY[found['rank']]}")
     if "resend_of" in options:
         told.append(f"again: it is dead letter {options['resend_of']}")
+    if "depends_on" in options:
+        told.append(f"after task {', '.join(map(str, options['depends_on']))}")
+    if "max_attempts" in options:
+        told.append(f"at most {options['max_attempts']} attempts")
+    if "expires_ms" in options:
+        told.append(f"given up when nobody begins it within {span(options['expires_ms'])}")
+    if "not_before_ms" in options and options["not_before_ms"] > found["sent_ms"]:
+        told.append(f"not before {span(options['not_before_ms'] - found['sent_ms'])} had passed")
+    if "budget" in options:
+        told.append(f"budget {options['budget']}")
     return f" ({', '.join(told)})" if told else ""
 
 
@@ -144,6 +154,13 @@ def task_lines(
         lines += _attempt_lines(each)
     for each in dead:
         lines += _closed_lines(found["seq"], each)
+    if "checkpoint" in found:
+        left = found["checkpoint"]
+        agent = next((each["agent"] for each in attempts if each["attempt"] == left["attempt"]), _HUB)
+        what = f"left a checkpoint of {left['bytes']} bytes in attempt {left['attempt']}"
+        lines.append(Line(left["at_ms"], agent, what))
+    if "retried_ms" in found:
+        lines.append(Line(found["retried_ms"], found["retried_by"], "asked for another try"))
     lines.sort(key=lambda line: line.at_ms)
     return [*lines, *_task_standing(found, dead, why, now_ms=now_ms)]
 
@@ -164,10 +181,16 @@ def _task_standing(found: dict[str, Any], dead: list[dict[str, Any]], why: str, 
     state = TaskState(found["state"])
     text = str(found["report"].get("text", ""))
     if state.is_over:
-        again = f"; try it again with: orchestra task retry {found['seq']}" if state is TaskState.DEAD else ""
+        again = f"; try it again with: orchestra task retry {found['seq']}" if state in RETRYABLE else ""
         reason = text or next((each["reason"] for each in dead), "")
         yield Line(found["updated_ms"], _HUB, f"it is over: {state}{f': {reason}' if reason else ''}{again}")
         return
+    if state is TaskState.SCHEDULED:
+        yield Line(now_ms, _HUB, f"it is scheduled: it may begin in {span(found['due_ms'] - now_ms)}")
+        return
+    if state is TaskState.INPUT_REQUIRED:
+        advice = f"answer with: orchestra task answer {found['seq']} TEXT"
+        why = f"{why}: {found['question']}; {advice}"
     passed = span(now_ms - found["updated_ms"])
     stands = f"{found['agent']} has been working on it" if state is TaskState.WORKING else f"it has been {state}"
     yield Line(now_ms, _HUB, f"{stands} for {passed}{f': {why}' if why else ''}")

@@ -124,7 +124,7 @@ class Tasks:
             row = task.attempt_row(task.state.value, _text_of(report), now_ms=task.updated_ms, result_n=result_n)
             self._state.writes.task_attempts.append(row)
         kept = task.more
-        task.extras = Extras(terms=terms, checkpoint=kept.checkpoint)
+        task.extras = Extras(terms, checkpoint=kept.checkpoint, retried_ms=turn.now_ms, retried_by=session.peer.text)
         task.losses, task.cancel_why = 0, None
         task.let_go()
         task.move(TaskState.BLOCKED if blockers else TaskState.QUEUED, now_ms=turn.now_ms)

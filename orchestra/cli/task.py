@@ -368,6 +368,11 @@ def _waits(found: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append(("depends on", ", ".join(map(str, found["depends_on"]))))
     if "expires_ms" in found:
         lines.append(("expires", f"when no agent has it after {found['expires_ms'] / 1000:g} s"))
+    if "checkpoint" in found:
+        left = found["checkpoint"]
+        lines.append(
+            ("checkpoint", f"{left['bytes']} bytes, left at {_clock(left['at_ms'])} by attempt {left['attempt']}")
+        )
     if "budget" in found:
         lines.append(("budget", clean(str(found["budget"]))))
     return lines

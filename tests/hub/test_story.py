@@ -191,3 +191,35 @@ def test_a_delivery_that_nobody_acknowledges_shows_its_attempts(hub: FakeHub) ->
     pass_time(hub, agent, DELIVERY_LEASE_S)
     sender = sender.again()
     assert _end(sender, seq) == "agent/a did not take attempt 1; the next comes in 1 s"
+
+
+def test_the_story_of_a_task_tells_its_terms_its_pause_its_question_and_its_checkpoint(hub: FakeHub) -> None:
+    agent, sender = hub.join("agent/a", slots=1), hub.join("operator/o")
+    hub.numbers.chance = lambda: 1.0
+    seq = sender.submit("agent/a", max_attempts=2, backoff_ms=2000, expires_ms=60_000, budget=5)
+    (task,) = agent.took(DELIVER)
+    hub.clock.advance(1)
+    agent.call("task.checkpoint", seq=seq, lease=task[1], data=b"half")
+    hub.clock.advance(1)
+    agent.result(task, "failed")
+    terms = "at most 2 attempts, given up when nobody begins it within 1 min, budget 5"
+    lines = _story(sender, seq)
+    assert lines[0] == ("operator/o", f"submitted task {seq} to agent/a ({terms})")
+    assert ("agent/a", "left a checkpoint of 4 bytes in attempt 1") in lines
+    assert lines[-1] == ("hub", "it is scheduled: it may begin in 2 s")
+    pass_time(hub, agent, 2.0)
+    (task,) = agent.took(DELIVER)
+    agent.call("task.ask", seq=seq, lease=task[1], number=1, question="which?")
+    assert _end(sender, seq).endswith(f"waits for an answer: which?; answer with: orchestra task answer {seq} TEXT")
+
+
+def test_the_story_of_a_task_says_who_asked_for_another_try(hub: FakeHub) -> None:
+    sender = hub.join("operator/o")
+    seq = sender.submit("queue/q")
+    sender.call("task.cancel", seq=seq)
+    assert _end(sender, seq).endswith(f"try it again with: orchestra task retry {seq}")
+    hub.clock.advance(1)
+    sender.call("task.retry", seq=seq)
+    hub.clock.advance(1)
+    assert ("operator/o", "asked for another try") in _story(sender, seq)
+    assert _end(sender, seq).endswith("no agent serves queue/q")
