@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from orchestra.address import Kind, parse_address
-from orchestra.errors import BadAddress, BadOption, Conflict, HubFull, UnknownRecipient
+from orchestra.errors import BadAddress, BadOption, Conflict, HubFull, NotFound, UnknownRecipient
 from orchestra.limits import (
     CHANNELS_MAX,
     CREDIT_MAX,
@@ -36,6 +36,10 @@ BUILT_IN: Final = {
     "channel/status": APPEND,
 }
 """The channels every hub has, and their modes."""
+
+
+ENTRY_OPTIONS: Final = ("entry", "if_version", "remove")
+"""The options of a SEND that only channels know."""
 
 
 class Channels:
@@ -73,18 +77,24 @@ class Channels:
     def publish(self, letter: Letter, if_version: int | None, turn: Turn) -> int:
         """Add an entry to the log and push it to those who follow; return the channel's id.
 
+        One that removes a name is an entry too, without that name: who follows is told, and it goes in its time.
+
         Raises:
             Conflict: if the newest entry of its name is not `if_version` (0: there must be none).
+            NotFound: if it removes a name that does not exist.
             HubFull: if its name is new, and there are too many.
         """
-        channel, seq = self.known(letter.to), letter.seq
+        channel, seq, options = self.known(letter.to), letter.seq, letter.options or {}
         name: str | None = "" if channel.mode == OVERWRITE else None
-        if letter.options and "entry" in letter.options:
-            name = str(letter.options["entry"])
+        name = str(options["entry"]) if "entry" in options else name
+        if "remove" in options and "entry" not in options:
+            raise BadOption("remove needs the name of an entry; say which with the option entry")
         if name is not None:
             self._overwrite(channel, name, letter, if_version)
         elif if_version is not None:
             raise BadOption("if_version needs the name of an entry; say which with the option entry")
+        if "remove" in options:
+            name = None
         channel.count += 1
         channel.last_seq = seq
         self._state.writes.entries.append((channel.id, seq, name))
@@ -104,9 +114,16 @@ class Channels:
         version = older.seq if older is not None else 0
         if if_version is not None and if_version != version:
             raise Conflict(_outdated(channel, name, older, if_version))
+        is_removed = bool(letter.options and "remove" in letter.options)
         if older is not None:
             channel.count -= 1
             self._state.writes.overwritten.append((channel.id, older.seq))
+            if is_removed:
+                del channel.newest[name]
+                self._names -= 1
+                return
+        elif is_removed:
+            raise NotFound(f"entry {name[:80]!r} of {channel.text} does not exist; nothing was removed")
         else:
             if len(channel.newest) >= ENTRY_NAMES_PER_CHANNEL_MAX or self._names >= ENTRY_NAMES_MAX:
                 raise HubFull(
@@ -232,6 +249,9 @@ def check_option(name: str, value: Any) -> None:
     if name == "entry":
         if type(value) is not str or not 0 < len(value) <= ENTRY_NAME_CHARS_MAX:
             raise BadOption(f"entry must be a name of 1 to {ENTRY_NAME_CHARS_MAX} characters")
+    elif name == "remove":
+        if value is not True:
+            raise BadOption("remove must be true, or left out")
     elif type(value) is not int or not 0 <= value <= INT_MAX:
         raise BadOption("if_version must be the seq of the newest entry of that name, or 0: there must be none")
 

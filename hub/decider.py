@@ -45,7 +45,7 @@ from orchestra.wire import (
 from . import calls, grants, hello
 from .audit import Audit
 from .board import Task
-from .channels import Channels, check_option
+from .channels import ENTRY_OPTIONS, Channels, check_option
 from .dead import DeadLetters
 from .enrolment import Enrolment
 from .hubstate import Archive, EmptyArchive, HubState, Numbers, unknown
@@ -391,11 +391,11 @@ def _options(options: dict[str, Any], kind: int, to: str) -> tuple[int, bool, di
             if type(value) is not bool:
                 raise BadOption("watch must be true or false")
             is_watched = value
-        elif name in ("entry", "if_version") and kind == MESSAGE:
+        elif name in ENTRY_OPTIONS and kind == MESSAGE:
             if not to.startswith("channel/"):
                 raise BadOption(f"option {name!r} is for channels, and {to[:80]} is none")
             check_option(name, value)
-            if name == "entry":
+            if name != "if_version":
                 kept[name] = value
         elif kind == TASK and name in TERMS:
             kept[name] = value

@@ -346,12 +346,15 @@ def _entries(store: Store, params: Params) -> Params:
     """Read a part of a channel's log, in order."""
     order = "DESC" if params["is_newest"] else "ASC"
     sql = f"""
-        SELECT e.seq, s.text, m.sent_ms, coalesce(e.name, ''), length(m.body), substr(m.body, 1, ?)
+        SELECT e.seq, s.text, m.sent_ms, m.options, length(m.body), substr(m.body, 1, ?)
         FROM entry e JOIN message m ON m.seq = e.seq JOIN origin o ON o.id = m.origin JOIN address s ON s.id = o.peer
         WHERE e.channel = ? AND e.seq > ? ORDER BY e.seq {order} LIMIT ?
     """
     rows = store.rows(sql, params["cut_bytes"], params["channel"], params["after"], params["count"])
     found = _listed("entries", ("seq", "from", "sent_ms", "entry", "bytes", "body"), rows)
+    for facts in found["entries"]:
+        options = unpack(facts["entry"]) or {}
+        facts["entry"], facts["removed"] = options.get("entry", ""), options.get("remove", False)
     if params["is_newest"]:
         found["entries"].reverse()
     return {**found, "after": params["after"], "missed": params["missed"]}

@@ -817,6 +817,17 @@ class Client:
         n = await self._next_send(channel, _bytes(body), wire.MESSAGE, chosen or None)
         return await self._sends[n]
 
+    async def remove_entry(self, channel: str, entry: str, *, if_version: int | None = None) -> int:
+        """Remove what a channel holds under a name, and tell those who follow; return the seq of that entry.
+
+        Raises:
+            NotFound: if it holds nothing under it.
+            Conflict: as for `publish`.
+        """
+        chosen = {"entry": entry, "remove": True, **({} if if_version is None else {"if_version": if_version})}
+        n = await self._next_send(channel, b"", wire.MESSAGE, chosen)
+        return await self._sends[n]
+
     async def context_get(self, name: str) -> ContextValue:
         """Return what `channel/context` holds under a name.
 
@@ -833,6 +844,10 @@ class Client:
             Conflict: if `if_version` is given and is not the newest version (0: there must be none).
         """
         return await self.publish(CONTEXT, value, entry=name, if_version=if_version)
+
+    async def context_drop(self, name: str, *, if_version: int | None = None) -> None:
+        """Remove what `channel/context` holds under a name; the errors are those of `remove_entry`."""
+        await self.remove_entry(CONTEXT, name, if_version=if_version)
 
     async def inbox(self, *, count: int = 100, after: int = 0) -> list[Message]:
         """Return the unread messages to this peer without consuming them."""

@@ -231,6 +231,10 @@ class Client:
         """Publish to a channel; return the entry's seq. An `entry` has a name, and overwrites the earlier one."""
         return self._loop.run(self._client.publish(channel, body, entry=entry, if_version=if_version))
 
+    def remove_entry(self, channel: str, entry: str, *, if_version: int | None = None) -> int:
+        """Remove what a channel holds under a name, and tell those who follow."""
+        return self._loop.run(self._client.remove_entry(channel, entry, if_version=if_version))
+
     def context_get(self, name: str) -> ContextValue:
         """Return what `channel/context` holds under a name, with its version; NotFound if nothing."""
         return self._loop.run(self._client.context_get(name))
@@ -238,6 +242,10 @@ class Client:
     def context_set(self, name: str, value: str | bytes, *, if_version: int | None = None) -> int:
         """Set what `channel/context` holds under a name; return its new version."""
         return self._loop.run(self._client.context_set(name, value, if_version=if_version))
+
+    def context_drop(self, name: str, *, if_version: int | None = None) -> None:
+        """Remove what `channel/context` holds under a name."""
+        self._loop.run(self._client.context_drop(name, if_version=if_version))
 
     def watch_presence(self) -> Iterator[Presence]:
         """Tell where every peer stands now, then each that comes, goes, or says that it is away or back."""

@@ -91,6 +91,11 @@ class Message(NamedTuple):
         """The name of an entry of a channel that overwrites the earlier one of its name; "" where it has none."""
         return str(self.options.get("entry", ""))
 
+    @property
+    def is_removed(self) -> bool:
+        """Whether this entry says that its name was removed."""
+        return bool(self.options.get("remove", False))
+
 
 class Assigned(NamedTuple):
     """A task to work on."""

@@ -231,6 +231,7 @@ def _facts(entry: Message) -> dict[str, Any]:
         "entry": entry.entry,
         "bytes": len(entry.body),
         "body": entry.body,
+        "removed": entry.is_removed,
     }
 
 
@@ -240,7 +241,7 @@ def _show_json(facts: dict[str, Any]) -> None:
 
 def _show(facts: dict[str, Any]) -> None:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(facts["sent_ms"] / 1000))
-    named = f"  [{clean(facts['entry'])}]" if facts["entry"] else ""
+    named = f"  [{clean(facts['entry'])}]{' removed' if facts['removed'] else ''}" if facts["entry"] else ""
     click.echo(click.style(f"{facts['seq']}  {when}  {facts['from']}{named}", bold=True))
     for line in clean(facts["body"].decode("utf-8", "replace")).splitlines():
         click.echo(f"    {line}")

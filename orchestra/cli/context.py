@@ -69,6 +69,19 @@ def set_(
         click.echo(f"{clean(name)} is version {version}")
 
 
+@context.command()
+@click.argument("name")
+@click.option("--if-version", type=click.IntRange(1), default=None, help="Only if this is the newest version.")
+@client_options
+def drop(name: str, if_version: int | None, state: Path | None, address: str | None, as_json: bool) -> None:
+    """Remove NAME; who follows the context is told."""
+    with_client(state, address, lambda client: client.context_drop(name, if_version=if_version))
+    if as_json:
+        print_json({"name": name})
+    else:
+        click.echo(f"{clean(name)} is dropped")
+
+
 @context.command("list")
 @client_options
 @click.pass_context
@@ -103,7 +116,8 @@ async def _all(client: Client) -> list[dict[str, Any]]:
     while True:
         page = (await client.call("channel.read", channel=CONTEXT, after=after, cut_bytes=_PREVIEW_BYTES))["entries"]
         if not page:
-            return sorted((each for each in found if each["entry"]), key=lambda each: str(each["entry"]))
+            named = (each for each in found if each["entry"] and not each["removed"])
+            return sorted(named, key=lambda each: str(each["entry"]))
         after = page[-1]["seq"]
         found += page
 

@@ -164,6 +164,16 @@ def test_a_writer_that_has_not_seen_the_newest_version_is_told_so(desk: Place, k
     assert f"is version {version}" in refused
 
 
+def test_a_name_is_dropped(desk: Place) -> None:
+    version = desk.run("context", "set", "gone", "x", "--json").data["version"]
+    desk.run("context", "drop", "gone", "--if-version", str(version + 1)).assert_is_one_sentence(5)
+    assert desk.run("context", "drop", "gone", "--if-version", str(version)).stdout == "gone is dropped\n"
+    assert "nothing was removed" in desk.run("context", "drop", "gone").assert_is_one_sentence(1)
+    assert desk.run("context", "get", "gone").code == 1
+    assert "gone" not in [each["name"] for each in desk.run("context", "list", "--json").data]
+    assert "  [gone] removed\n" in desk.run("channel", "tail", "context", "--after", str(version)).stdout
+
+
 def test_the_context_is_listed_by_name(desk: Place) -> None:
     for name in ("zebra", "ant"):
         desk.run("context", "set", name, f"value of {name} " * 20)

@@ -308,6 +308,46 @@ def test_names_are_bounded_and_a_refused_one_changes_nothing(hub: FakeHub, monke
     assert codes(again.say(again.sending(CONTEXT, entry="b"))) == ["hub_full"]
 
 
+def test_a_name_is_removed_and_who_follows_or_comes_late_is_told(hub: FakeHub) -> None:
+    follower, sender = hub.join("matrix/f"), hub.join("operator/o")
+    follower.call("subscribe", channel=CONTEXT)
+    version = sender.send(CONTEXT, b"1", entry="plan")
+    seq = sender.send(CONTEXT, b"", entry="plan", remove=True)
+    assert [record[8] for record in follower.take()] == [{"entry": "plan"}, {"entry": "plan", "remove": True}]
+    assert sender.call("channel.read", channel=CONTEXT, entry="plan") == "not_found"
+    (entry,) = sender.call("channel.read", channel=CONTEXT)["entries"]
+    assert (entry["seq"], entry["entry"], entry["removed"]) == (seq, "plan", True)
+    assert codes(sender.say(sender.sending(CONTEXT, entry="plan", if_version=version))) == ["conflict"]
+    sender.send(CONTEXT, b"2", entry="plan", if_version=0)
+    hub.restart()
+    again = hub.join("operator/o")
+    listed = {each["channel"]: each for each in again.call("channel.list")["channels"]}
+    assert listed[CONTEXT]["entries"] == 2
+    assert again.call("channel.read", channel=CONTEXT, entry="plan")["entries"][0]["body"] == b"2"
+
+
+def test_removing_makes_room_for_another_name(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channels, "ENTRY_NAMES_MAX", 1)
+    sender = hub.join("operator/o")
+    sender.send(STATUS, entry="a")
+    assert codes(sender.say(sender.sending(STATUS, entry="b"))) == ["hub_full"]
+    sender.send(STATUS, entry="a", remove=True)
+    sender.send(STATUS, entry="b")
+
+
+def test_a_removal_that_can_not_be_is_refused_and_changes_nothing(hub: FakeHub) -> None:
+    sender = hub.join("operator/o")
+    version = sender.send(CONTEXT, entry="plan")
+    for code, options in (
+        ("not_found", {"entry": "none", "remove": True}),
+        ("conflict", {"entry": "plan", "remove": True, "if_version": version + 1}),
+        ("bad_option", {"remove": True}),
+        ("bad_option", {"entry": "plan", "remove": False}),
+    ):
+        assert codes(sender.say(sender.sending(CONTEXT, **options))) == [code]
+    sender.send(CONTEXT, entry="plan", remove=True, if_version=version)
+
+
 # Reading without following.
 
 
@@ -325,7 +365,8 @@ def test_a_channel_is_read_in_parts_from_a_seq_or_from_its_end(hub: FakeHub) -> 
     assert read(newest=2, after=sent[4]) == sent[-1:]
     (entry,) = sender.call("channel.read", channel=STATUS, newest=1, cut_bytes=2)["entries"]
     assert entry == {
-        "seq": sent[-1], "from": "operator/o", "sent_ms": hub.clock.now_ms, "entry": "n", "bytes": 5, "body": b"na",
+        "seq": sent[-1], "from": "operator/o", "sent_ms": hub.clock.now_ms, "entry": "n", "removed": False,
+        "bytes": 5, "body": b"na",
     }  # fmt: skip
     assert sender.call("channel.read", channel=STATUS, entry="none") == "not_found"
     assert sender.call("channel.read", channel=STATUS, count=0) == "bad_option"

@@ -37,7 +37,10 @@ def test_named_entries_and_versions(tmp_path: Path) -> None:
                 await one.publish("channel/none", "x")
             async with two.subscribe("channel/context") as entries:
                 entry = await soon(anext(entries))
-                assert (entry.entry, entry.text) == ("plan", "2")
+                assert (entry.entry, entry.text, entry.is_removed) == ("plan", "2", False)
+                await one.context_drop("plan", if_version=second)
+                entry = await soon(anext(entries))
+                assert (entry.entry, entry.text, entry.is_removed) == ("plan", "", True)
 
     run(scenario())
 
