@@ -5,11 +5,16 @@ The chain is made in `orchestra.audit`, so that who verifies it does not have to
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from orchestra.audit import FIRST, Entry
 from orchestra.keys import fingerprint
 from orchestra.limits import REFUSALS_AUDITED_AN_HOUR
 
 from .hubstate import HubState
+
+if TYPE_CHECKING:
+    from .enrolment import Stranger
 
 _HOUR_MS = 3_600_000
 
@@ -28,12 +33,12 @@ class Audit:
         self.last = Entry.make(before, n + 1, now_ms, by, action, about, detail)
         self._state.writes.audit.append(self.last)
 
-    def note_refused(self, public_keys: list[str], *, now_ms: int) -> None:
+    def note_refused(self, strangers: list[Stranger], *, now_ms: int) -> None:
         """Note the strangers that were refused: each key once an hour, and only so many of them."""
         for public, at_ms in list(self._refused.items()):
             if at_ms <= now_ms - _HOUR_MS:
                 del self._refused[public]
-        for public in public_keys:
+        for public, source in strangers:
             if public not in self._refused and len(self._refused) < REFUSALS_AUDITED_AN_HOUR:
                 self._refused[public] = now_ms
-                self.note("refused", by="", about="", detail=fingerprint(public), now_ms=now_ms)
+                self.note("refused", by="", about="", detail=f"{fingerprint(public)} from {source}", now_ms=now_ms)

@@ -179,11 +179,21 @@ def _keys_list(asked: Asked) -> None:
     asked.query(
         "keys",
         sessions={identity.partition(" ")[2]: count for identity, count in sessions.items()},
+        pending=[
+            {"public_key": public, "fingerprint": fingerprint(public), "source": source, "at_ms": at_ms}
+            for public, (source, at_ms) in asked.decider.enrolment.pending.items()
+        ],
         invitations=[
             {**asdict(invite), "is_open": bool(invite.uses_left) and asked.turn.now_ms < invite.expires_ms}
             for invite in invites
         ],
     )
+
+
+def _keys_reject(asked: Asked) -> Params:
+    grants.check_administer(asked.session.peer.address)
+    asked.decider.enrolment.reject(asked.params["public_key"])
+    return {"fingerprint": fingerprint(asked.params["public_key"])}
 
 
 def _keys_revoke(asked: Asked) -> Params:
@@ -484,6 +494,7 @@ METHODS: Final[dict[str, Method]] = {
     "invite": Method(_invite, required={"address": str, "public_key": str, "ttl_ms": int, "uses": int}),
     "keys.accept": Method(_keys_accept, required={"address": str, "public_key": str}),
     "keys.list": Method(_keys_list),
+    "keys.reject": Method(_keys_reject, required={"public_key": str}),
     "keys.rotate": Method(_keys_rotate, required={"public_key": str, "overlap_ms": int}),
     "keys.revoke": Method(_keys_revoke, required={"public_key": str}),
     "peers": Method(_peers, optional={"after": str}),

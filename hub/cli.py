@@ -80,12 +80,18 @@ _KEEP = Keep()
     show_default=True,
     help="Size of the database from which on what is over goes before its time.  [env: ORCHESTRA_KEEP_MIB]",
 )
+@click.option(
+    "--hold-unknown-keys",
+    is_flag=True,
+    help="Show keys that are not known and come from other machines in `orchestra keys list`, to be accepted.",
+)
 @service_options
 def main(
     state: Path | None,
     host: str,
     port: int,
     durability: Durability,
+    hold_unknown_keys: bool,
     keep_days: int,
     keep_dead_days: int,
     keep_channel_entries: int,
@@ -105,6 +111,7 @@ def main(
         host=host,
         port=port,
         durability=durability,
+        holds_unknown_keys=hold_unknown_keys,
         keep=Keep(keep_days, keep_dead_days, keep_channel_entries, keep_mib),
     )
 

@@ -6,13 +6,14 @@ half of a key pair made on the new machine. It gets no session and sees nothing.
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from orchestra.address import Address, parse_address
 from orchestra.errors import BadOption, HubFull, InvitationOver, NotAllowed, NotFound, PeerError
 from orchestra.keys import fingerprint, is_public_key
-from orchestra.limits import INVITATION_S_MAX, INVITATION_USES_MAX, INVITATIONS_MAX, KEY_OVERLAP_S_MAX
+from orchestra.limits import INVITATION_S_MAX, INVITATION_USES_MAX, INVITATIONS_MAX, KEY_OVERLAP_S_MAX, PENDING_KEYS_MAX
 from orchestra.wire import CALL, ERROR, REPLY, Record
 
 from .audit import Audit
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 
 _INVITED: Final = "invitation "
 _KEPT_MS: Final = 7 * 86_400_000  # so long one that is over can still say so
+
+
+class Stranger(NamedTuple):
+    """Who tried to connect with a key that is not known: the key, and the IP address it came from."""
+
+    public: str
+    source: str
 
 
 @dataclass(slots=True)
@@ -47,6 +55,9 @@ class Enrolment:
         self.invites = {invite.public: invite for invite in snapshot.invites}
         self.key_ends = dict(snapshot.key_ends)
         """Public key → until when it is let in: it was replaced."""
+        self.pending: dict[str, tuple[str, int]] = {}
+        """Unknown public key → (where it came from, when it came last): somebody may accept it. Until a restart."""
+        self._rejected: dict[str, None] = {}
 
     def identity_of(self, public_key: str) -> str | None:
         """Return what a connection with this key is stamped with, or None to refuse it."""
@@ -96,9 +107,31 @@ class Enrolment:
             raise BadOption("public_key must be a CurveZMQ public key: 40 characters of Z85")
         if public_key in self.invites:
             raise NotAllowed("this is the key of an invitation; make a new key pair")
+        self.pending.pop(public_key, None)
         if self._state.keys.get(public_key) != str(address):
             self._state.add_peer(address, public_key, now_ms=now_ms)
             self._audit.note("accepted", by=by, about=str(address), detail=fingerprint(public_key), now_ms=now_ms)
+
+    def knocked(self, strangers: list[Stranger], *, holds_all: bool, now_ms: int) -> None:
+        """Hold unknown keys as pending: those of this machine, and others where the hub was told to."""
+        for public, source in strangers:
+            is_near = ipaddress.ip_address(source).is_loopback if source else True
+            if public in self._rejected or not (is_near or holds_all):
+                continue
+            if public in self.pending or len(self.pending) < PENDING_KEYS_MAX:
+                self.pending[public] = (source, now_ms)
+
+    def reject(self, public_key: str) -> None:
+        """Hold a pending key no more, nor when it comes again.
+
+        Raises:
+            NotFound: if it is not pending.
+        """
+        if self.pending.pop(public_key, None) is None:
+            raise NotFound("this key is not pending; see: orchestra keys list")
+        while len(self._rejected) >= PENDING_KEYS_MAX:
+            del self._rejected[next(iter(self._rejected))]
+        self._rejected[public_key] = None
 
     def rotate(self, text: str, old: str, new: str, *, overlap_ms: int, now_ms: int) -> int:
         """Let `new` in beside `old`, which ends after the overlap; return when, in ms since 1970.

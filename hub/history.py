@@ -145,7 +145,8 @@ def _keys(store: Store, params: Params) -> Params:
                 "sessions": params["sessions"].get(public, 0),
             }
         )
-    return {"keys": found, "invitations": params["invitations"], "is_cut": next(rows, None) is not None}
+    listed = {name: params[name] for name in ("pending", "invitations")}
+    return {"keys": found, **listed, "is_cut": next(rows, None) is not None}
 
 
 def _audit(store: Store, params: Params) -> Params:

@@ -26,6 +26,8 @@ from orchestra.keys import KeyPair
 from orchestra.limits import FRAME_BYTES_MAX, HANDSHAKE_MS, ROUTING_ID_BYTES, SEND_QUEUE_FRAMES
 from orchestra.wire import Record, encode
 
+from .enrolment import Stranger
+
 _ZAP_ENDPOINT: Final = "inproc://zeromq.zap.01"
 _ZAP_DOMAIN: Final = b"orchestra"
 _HEARTBEAT_MS: Final = 5000  # ZMTP's own, in libzmq's thread: notices a dead machine although nobody sends
@@ -63,7 +65,7 @@ class Router:
         self._known: dict[bytes, int] = {}
         self._links: dict[int, bytes] = {}
         self._ended: list[bytes] = []
-        self._refused: list[str] = []
+        self._refused: list[Stranger] = []
         self._context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 64)
         # The ZAP handler is bound before any key can be tried, and enforced: without one libzmq would let everybody in.
@@ -204,13 +206,14 @@ class Router:
             if identity is None:
                 self.counts["keys_refused"] += 1
                 if len(self._refused) < _REFUSED_KEPT and len(request) == 7:
-                    self._refused.append(z85.encode(request[6]).decode())
+                    source = request[3].decode("ascii", "replace")
+                    self._refused.append(Stranger(z85.encode(request[6]).decode(), source))
                 self._zap.send_multipart([b"1.0", sequence, b"400", b"key is not known", b"", b""])
             else:
                 self._zap.send_multipart([b"1.0", sequence, b"200", b"OK", identity.encode(), b""])
 
-    def refused(self) -> list[str]:
-        """Return the public keys that were refused since the last call; in a flood not all of them."""
+    def refused(self) -> list[Stranger]:
+        """Return who was refused since the last call; in a flood not everybody."""
         refused, self._refused = self._refused, []
         return refused
 

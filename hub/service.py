@@ -66,6 +66,7 @@ class Hub:
         operator_key = load_or_make_key(state.key_of(operator), owner=str(operator))
         self._store = Store(state.database, durability=settings.durability)
         self._router: Router | None = None
+        self._holds_unknown_keys = settings.holds_unknown_keys
         try:
             self._counts: Counter[str] = Counter()
             self._router = router = Router(
@@ -136,7 +137,9 @@ class Hub:
                 if beats * _WATCHDOG_S >= _TICK_S:
                     beats = 0
                     turn = self._turn()
-                    self._decider.audit.note_refused(router.refused(), now_ms=turn.now_ms)
+                    strangers = router.refused()
+                    self._decider.audit.note_refused(strangers, now_ms=turn.now_ms)
+                    self._decider.enrolment.knocked(strangers, holds_all=self._holds_unknown_keys, now_ms=turn.now_ms)
                     self._decider.tick(turn)
                     self._end_turn(turn)
                     self._retain()

@@ -22,6 +22,7 @@ class HubSettings:
     port: the TCP port; 0 takes a free one.
     durability: `full` survives a power cut, `fast` any crash of a process.
     keep: how much of what is over is kept.
+    holds_unknown_keys: whether keys that come from other machines are held as pending, for somebody to accept.
     """
 
     state: StateFolder
@@ -29,3 +30,4 @@ class HubSettings:
     port: int = PORT_DEFAULT
     durability: Durability = "full"
     keep: Keep = field(default_factory=Keep)
+    holds_unknown_keys: bool = False

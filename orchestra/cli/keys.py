@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestra.address import Address, Kind, parse_peer
+from orchestra.errors import NotFound
 from orchestra.limits import INVITATION_S_MAX, INVITATION_USES_MAX, KEY_OVERLAP_S_MAX
 from orchestra.state import HubCard, StateFolder, default_folder, this_operator
 
@@ -172,6 +173,10 @@ def list_(state: Path | None, address: str | None, as_json: bool) -> None:
         for each in found["keys"]
     ]
     rows += [
+        ["?", each["fingerprint"], ago(each["at_ms"], now_ms=now_ms), f"pending, from {each['source'] or 'here'}"]
+        for each in found["pending"]
+    ]
+    rows += [
         [each["address"], "invitation", ago(each["made_ms"], now_ms=now_ms), _standing(each, now_ms)]
         for each in found["invitations"]
     ]
@@ -264,17 +269,51 @@ def _key_file(peer: str | None, state: Path | None) -> tuple[Address, Path]:
 
 @keys.command()
 @click.argument("peer", metavar="PEER")
-@click.argument("public_key", metavar="PUBLIC-KEY")
+@click.argument("key", metavar="KEY")
 @client_options
-def accept(peer: str, public_key: str, state: Path | None, address: str | None, as_json: bool) -> None:
-    """Let PUBLIC-KEY (40 characters, from the peer's key file) in as PEER."""
-    done = with_client(
-        state, address, lambda client: client.call("keys.accept", address=str(parse_peer(peer)), public_key=public_key)
-    )
+def accept(peer: str, key: str, state: Path | None, address: str | None, as_json: bool) -> None:
+    """Let KEY in as PEER: a pending key by its fingerprint, or any by its 40 characters (from the peer's key file)."""
+    who = str(parse_peer(peer))
+
+    async def accepting(client: Client) -> dict[str, Any]:
+        return await client.call("keys.accept", address=who, public_key=await _pending(client, key))
+
+    done = with_client(state, address, accepting)
     if as_json:
         print_json(done)
     else:
         click.echo(f"{done['address']} may connect with the key {done['fingerprint']}")
+
+
+@keys.command()
+@click.argument("key", metavar="KEY")
+@client_options
+def reject(key: str, state: Path | None, address: str | None, as_json: bool) -> None:
+    """Hold a pending KEY (its fingerprint) no more, nor when it comes again."""
+
+    async def rejecting(client: Client) -> dict[str, Any]:
+        return await client.call("keys.reject", public_key=await _pending(client, key))
+
+    done = with_client(state, address, rejecting)
+    if as_json:
+        print_json(done)
+    else:
+        click.echo(f"{done['fingerprint']} is rejected")
+
+
+async def _pending(client: Client, key: str) -> str:
+    """Return the public key that `key` means: itself, or the one pending key whose fingerprint begins so."""
+    if len(key) == 40:
+        return key
+    wanted = "".join(key.split()).lower()
+    found = [
+        str(each["public_key"])
+        for each in (await client.call("keys.list"))["pending"]
+        if each["fingerprint"].replace(" ", "").startswith(wanted)
+    ]
+    if len(wanted) < 4 or len(found) != 1:
+        raise NotFound(f"{key!r} is not the fingerprint of one pending key; see: orchestra keys list")
+    return found[0]
 
 
 @keys.command()

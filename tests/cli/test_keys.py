@@ -161,3 +161,19 @@ def test_a_running_agent_takes_its_new_key_when_the_old_one_ends(place: Place, f
 
 def _keys(place: Place, peer: str) -> list[dict[str, Any]]:
     return [each for each in place.run("keys", "list", "--json").data["keys"] if each["address"] == peer]
+
+
+def test_a_stranger_is_pending_until_somebody_accepts_it_by_its_fingerprint(place: Place, far: str) -> None:
+    place.hub()
+    place.run("join", _code(place, "agent/far"), "--state", far)
+    fingerprint = _keys(place, "agent/far")[0]["fingerprint"]
+    place.run("keys", "revoke", "agent/far")
+    assert place.run("inbox", "--as", "agent/far", "--state", far).code == 3
+    wait_until(lambda: "pending, from 127.0.0.1" in place.run("keys", "list").stdout, "the key to be pending")
+    assert place.run("keys", "accept", "agent/far", "0000").code == 1
+    assert place.run("keys", "accept", "agent/far", fingerprint).code == 0
+    assert place.run("inbox", "--as", "agent/far", "--state", far).code == 1, "no mail"
+    place.run("keys", "revoke", "agent/far")
+    place.run("inbox", "--as", "agent/far", "--state", far)
+    wait_until(lambda: "pending" in place.run("keys", "list").stdout, "the key to be pending again")
+    assert place.run("keys", "reject", fingerprint[:9]).stdout == f"{fingerprint} is rejected\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestra.audit import Entry, first_break
+from orchestra.hub.enrolment import Stranger
 from orchestra.keys import fingerprint, make_key_pair
 from orchestra.limits import REFUSALS_AUDITED_AN_HOUR
 
@@ -54,7 +55,7 @@ def test_what_was_refused_and_what_changed_nothing_is_not_in_it(hub: FakeHub) ->
 
 def test_a_stranger_is_in_it_once_an_hour_and_a_flood_of_them_is_bounded(hub: FakeHub) -> None:
     operator = hub.join("operator/o")
-    keys = [make_key_pair().public for _ in range(REFUSALS_AUDITED_AN_HOUR + 5)]
+    keys = [Stranger(make_key_pair().public, "10.0.0.9") for _ in range(REFUSALS_AUDITED_AN_HOUR + 5)]
     for _ in range(2):
         turn = hub.turn()
         hub.decider.audit.note_refused(keys, now_ms=turn.now_ms)
@@ -64,7 +65,7 @@ def test_a_stranger_is_in_it_once_an_hour_and_a_flood_of_them_is_bounded(hub: Fa
     operator = operator.again()
     hub.decider.audit.note_refused(keys[:1], now_ms=hub.clock.now_ms)
     hub._end_turn(hub.turn())
-    assert _log(operator)[-1].detail == fingerprint(keys[0])
+    assert _log(operator)[-1].detail == f"{fingerprint(keys[0].public)} from 10.0.0.9"
     assert len(_log(operator)) == REFUSALS_AUDITED_AN_HOUR + 1
 
 

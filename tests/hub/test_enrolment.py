@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from orchestra import wire
-from orchestra.keys import make_key_pair
-from orchestra.limits import INVITATION_S_MAX, INVITATION_USES_MAX, INVITATIONS_MAX
+from orchestra.hub.enrolment import Stranger
+from orchestra.keys import fingerprint, make_key_pair
+from orchestra.limits import INVITATION_S_MAX, INVITATION_USES_MAX, INVITATIONS_MAX, PENDING_KEYS_MAX
 from orchestra.wire import Record
 
 from .fakehub import FakeHub, FakePeer, hello
@@ -264,3 +265,54 @@ def test_nobody_takes_the_key_of_another_by_rotating(hub: FakeHub) -> None:
     (other,) = [key for key, text in hub.state.keys.items() if text == "operator/o"]
     assert agent.call("keys.rotate", public_key=other, overlap_ms=0) == "not_allowed"
     assert agent.call("keys.rotate", public_key=mine, overlap_ms=0) == "bad_option"
+
+
+def _knock(hub: FakeHub, source: str, *, holds_all: bool = False) -> str:
+    public = make_key_pair().public
+    hub.decider.enrolment.knocked([Stranger(public, source)], holds_all=holds_all, now_ms=hub.clock.now_ms)
+    return public
+
+
+@pytest.mark.parametrize(
+    ("source", "holds_all", "is_held"),
+    [
+        ("127.0.0.1", False, True),
+        ("::1", False, True),
+        ("", False, True),
+        ("10.0.0.9", False, False),
+        ("10.0.0.9", True, True),
+    ],
+)
+def test_an_unknown_key_of_this_machine_is_pending_and_others_where_that_is_wanted(
+    hub: FakeHub, source: str, holds_all: bool, is_held: bool
+) -> None:
+    public = _knock(hub, source, holds_all=holds_all)
+    listed = hub.join("operator/o").call("keys.list")["pending"]
+    assert [each["public_key"] for each in listed] == ([public] if is_held else [])
+
+
+def test_a_pending_key_is_let_in_only_when_it_is_accepted(hub: FakeHub) -> None:
+    operator, public = hub.join("operator/o"), _knock(hub, "127.0.0.1")
+    assert hub.decider.enrolment.identity_of(public) is None
+    operator.call("keys.accept", address="agent/by-hand", public_key=public)
+    assert hub.decider.enrolment.identity_of(public) == f"agent/by-hand {public}"
+    assert operator.call("keys.list")["pending"] == []
+
+
+def test_a_rejected_key_is_not_held_again(hub: FakeHub) -> None:
+    operator, public = hub.join("operator/o"), _knock(hub, "127.0.0.1")
+    assert operator.call("keys.reject", public_key=public) == {"fingerprint": fingerprint(public)}
+    hub.decider.enrolment.knocked([Stranger(public, "127.0.0.1")], holds_all=True, now_ms=0)
+    assert hub.decider.enrolment.pending == {}
+    assert operator.call("keys.reject", public_key=public) == "not_found"
+    assert hub.join("matrix/m").call("keys.reject", public_key=public) == "not_allowed"
+
+
+def test_strangers_can_not_fill_the_memory(hub: FakeHub) -> None:
+    for _ in range(PENDING_KEYS_MAX + 3):
+        _knock(hub, "127.0.0.1")
+    assert len(hub.decider.enrolment.pending) == PENDING_KEYS_MAX
+    for _ in range(PENDING_KEYS_MAX + 3):
+        hub.decider.enrolment.reject(next(iter(hub.decider.enrolment.pending)))
+        _knock(hub, "127.0.0.1")
+    assert len(hub.decider.enrolment._rejected) == PENDING_KEYS_MAX
