@@ -288,8 +288,9 @@ class Board:
     def __init__(self) -> None:
         self.tasks: dict[int, Task] = {}
         self.bytes = 0
-        self.adrift: dict[int, tuple[int, dict[int, Task]]] = {}
-        """Agent id → (until when, tasks): its session is lost, and it may still come back for them."""
+        self.adrift: dict[tuple[int, int], tuple[int, dict[int, Task]]] = {}
+        """(Agent id, generation) → (until when, tasks): its session is lost, and that life of the agent may still work
+        on them and come back for them. Another life of the same name does not get them before."""
         self.dependents: dict[int, dict[int, Task]] = {}
         """Seq of an unfinished task → those that are blocked by it, by seq."""
         self._revived: set[int] = set()

@@ -68,7 +68,7 @@ class Tasks:
         if task.state.is_held and task.holder is not None:
             # Its agent was cut off with the hub, and has a whole lease to come back for it.
             task.holder_text = self._state.texts[task.holder]
-            _, held = self.board.adrift.setdefault(task.holder, (at_ms + _LEASE_MS, {}))
+            _, held = self.board.adrift.setdefault((task.holder, task.generation), (at_ms + _LEASE_MS, {}))
             held[task.seq] = task
 
     def submit(self, session: Session, task_of: Task, *, is_watched: bool, terms: Terms | None = None) -> None:
@@ -271,12 +271,16 @@ class Tasks:
         self.board.serve(session)
 
     def take_up(self, session: Session, claimed: dict[int, int], turn: Turn) -> None:
-        """Give a client that came back the tasks it still holds (seq → lease); all others of its name are lost."""
+        """Give a client that came back the tasks it still holds (seq → lease); all others that it had are lost.
+
+        What an earlier life of its name had stays adrift until its lease ends: that process may be cut off, or on its
+        way out, and still work on it.
+        """
         peer = session.peer
-        _, adrift = self.board.adrift.pop(peer.id, (0, {}))
+        _, adrift = self.board.adrift.pop((peer.id, peer.generation), (0, {}))
         lost: list[Task] = []
         for seq, task in adrift.items():
-            if claimed.get(seq) == task.lease and task.generation == peer.generation:
+            if claimed.get(seq) == task.lease:
                 session.tasks[seq] = task
             else:
                 lost.append(task)
@@ -293,7 +297,8 @@ class Tasks:
             for task in session.tasks.values():
                 self._returned(task, turn, delay_ms=0, text="the agent said goodbye")
         elif session.tasks:
-            self.board.adrift[session.peer.id] = (session.heard_ms + _LEASE_MS, dict(session.tasks))
+            key = session.peer.id, next(iter(session.tasks.values())).generation
+            self.board.adrift[key] = (session.heard_ms + _LEASE_MS, dict(session.tasks))
         session.tasks.clear()
 
     def cancel(self, task: Task, why: str, turn: Turn) -> None:

@@ -23,7 +23,7 @@ def why_waiting(task: Task, board: Board, roster: Roster) -> str:
         return "its time has not come"
     if task.state is TaskState.QUEUED:
         return _queued(task.to, roster)
-    if task.seq in board.adrift.get(task.holder or 0, (0, {}))[1]:
+    if task.seq in board.adrift.get((task.holder or 0, task.generation), (0, {}))[1]:
         return f"{task.holder_text} is not connected; the task is its own until its lease ends"
     if task.state is TaskState.INPUT_REQUIRED:
         return f"{task.holder_text} waits for an answer"

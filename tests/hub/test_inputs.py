@@ -181,4 +181,5 @@ def test_many_checkpoints_at_once_fit_into_frames(hub: FakeHub) -> None:
         agent.call("task.checkpoint", seq=task[3], lease=task[1], data=bytes(CHECKPOINT_BYTES_MAX))
     agent.vanish()
     again = hub.join("agent/a", slots=40)
+    pass_time(hub, again, LEASE_S)
     assert len(again.took(DELIVER)) == 40

@@ -53,9 +53,8 @@ def test_a_task_whose_dependencies_are_completed_is_queued_at_once(hub: FakeHub)
 def test_a_blocked_task_survives_a_restart(hub: FakeHub) -> None:
     sender = hub.join("matrix/m")
     first, done = sender.submit("queue/q"), sender.submit("queue/r")
-    hub.join("agent/r", slots=1, queues=("queue/r",))
-    second = sender.submit("queue/q", depends_on=[first, done])
     worker = hub.join("agent/r", slots=1, queues=("queue/r",))
+    second = sender.submit("queue/q", depends_on=[first, done])
     worker.result(_task(worker))
     hub.restart()
     assert hub.task(second).more.blockers == {first}

@@ -11,7 +11,7 @@ from orchestra.hub import board as board_module
 from orchestra.hub import tasks as tasks_module
 from orchestra.limits import LEASE_S, REPORT_BYTES_MAX, TASK_LOSSES_MAX
 from orchestra.task import OUTCOMES, TaskState
-from orchestra.wire import CANCEL, CREDIT, DELIVER, ERROR, EVENT, NAK, OK, PROGRESS, RESULT, Record
+from orchestra.wire import BYE, CANCEL, CREDIT, DELIVER, ERROR, EVENT, NAK, OK, PROGRESS, RESULT, Record
 
 from .fakehub import FakeHub, FakePeer, codes, pass_time, seqs
 
@@ -313,10 +313,25 @@ def test_a_new_process_of_the_same_name_does_not_inherit_the_task(hub: FakeHub) 
     task = _task(agent)
     hub.restart()
     other = hub.knock("agent/a")
-    welcome, given = other.hello(slots=1, holding=((task[3], task[1]),))
-    assert welcome[6] == []
+    (welcome,) = other.hello(slots=1, holding=((task[3], task[1]),))
+    assert welcome[6] == [], "the earlier process may still work on it"
+    pass_time(hub, other, LEASE_S)
+    (given,) = other.took(DELIVER)
     assert (given[3], given[2]) == (task[3], 2)
     assert given[1] != task[1]
+
+
+def test_an_agent_that_is_started_twice_does_its_task_once(hub: FakeHub) -> None:
+    first, sender = hub.join("agent/a", slots=1, queues=("queue/q",)), hub.join("operator/o")
+    seq = sender.submit("queue/q")
+    task = _task(first)
+    second, third = hub.join("agent/a", slots=1, queues=("queue/q",)), hub.join("agent/b", slots=1, queues=("queue/q",))
+    assert [record[:2] for record in first.take()] == [[BYE, "replaced"]]
+    pass_time(hub, third, LEASE_S - 1)
+    assert second.took(DELIVER) == third.took(DELIVER) == [], "the first is told to stop, and may take its time"
+    pass_time(hub, third, 1)
+    (given,) = second.took(DELIVER) + third.took(DELIVER)
+    assert (given[3], given[2]) == (seq, task[2] + 1)
 
 
 def test_an_agent_keeps_its_task_over_a_restart_of_the_hub(hub: FakeHub) -> None:
@@ -403,7 +418,8 @@ def test_no_two_sessions_hold_one_task_when_names_change_hands(hub: FakeHub) -> 
     sender = hub.join("operator/o")
     seq = sender.submit("agent/a")
     for _ in range(3):
-        hub.join("agent/a", slots=1)
+        agent = hub.join("agent/a", slots=1)
+        pass_time(hub, agent, LEASE_S)
         holders = [each for each in hub.state.roster.sessions.values() if seq in each.tasks]
         assert len(holders) == 1
         assert holders[0].peer.generation == hub.task(seq).generation

@@ -142,7 +142,7 @@ def _forgets_an_entry(whole: Any) -> Any:
 def _keeps_every_claim(_: Any) -> Any:
     def take_up(self: Tasks, session: Session, claimed: dict[int, int], turn: Turn) -> None:
         """Whoever comes first under a name gets what the last one held, claimed or not: no generation, no lease."""
-        _, adrift = self.board.adrift.pop(session.peer.id, (0, {}))
+        _, adrift = self.board.adrift.pop((session.peer.id, session.peer.generation - 1), (0, {}))
         session.tasks.update(adrift)
 
     return take_up
@@ -231,7 +231,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "leaves out an entry of a channel",
-        frozenset({"entries_arrive_in_order_without_a_gap"}),
+        frozenset({"entries_arrive_in_order_without_a_gap", "nothing_is_left_undone"}),
         _patched(Channels, "catch_up", _forgets_an_entry),
     ),
     Mutant(

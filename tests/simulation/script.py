@@ -148,6 +148,7 @@ _FAULTS: Final = {
         chance.randrange(4),
     ),
     "full_disk": lambda chance: (chance.choice((1, 1, 2, 5)),),
+    "double": lambda chance: (chance.choice(AGENTS),),
     "slow_reader": lambda chance: (_any_slot(chance),),
     "jump": lambda chance: (chance.choice((-86_400_000, -3_600_000, -5000, 5000, 3_600_000, 86_400_000)),),
 }

@@ -76,6 +76,7 @@ class World:
             "stall": self._stall,
             "heal": self._heal,
             "kill": self._kill,
+            "double": self._double,
             "doom": self._set_doom,
             "full_disk": self._fill_disk,
             "slow_reader": self._stop_reading,
@@ -148,8 +149,8 @@ class World:
     # What applications do.
 
     def _process(self, slot: int) -> Process | None:
-        """The living process of a slot."""
-        return next((each for each in self.processes if each.slot.number == slot and not each.is_over), None)
+        """The living process of a slot; the newest where there are two."""
+        return next((each for each in reversed(self.processes) if each.slot.number == slot and not each.is_over), None)
 
     def _send(self, slot: int, to: str, priority: str | None, count: int) -> None:
         process = self._process(slot)
@@ -227,6 +228,12 @@ class World:
         for slot in self.plan.slots:
             if self._process(slot.number) is None:
                 self._begin(slot.number)
+
+    def _double(self, slot: int) -> None:
+        """Somebody starts an agent a second time while it runs."""
+        if self._process(slot) is not None:
+            self.counts["fault: agent started twice"] += 1
+            self._begin(slot)
 
     def _cut(self, slot: int, lost_up: int, lost_down: int, silence: int) -> None:
         process = self._process(slot)
