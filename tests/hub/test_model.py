@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -24,7 +25,7 @@ from hypothesis.stateful import (
 from orchestra import wire
 from orchestra.hub.receipts import mail
 from orchestra.limits import DELIVERY_LEASE_S, LEASE_S
-from orchestra.task import TaskState
+from orchestra.task import RETRYABLE, TaskState
 from orchestra.wire import Record
 
 from .fakehub import FakeHub, FakePeer, seqs
@@ -70,6 +71,17 @@ class HubMachine(RuleBasedStateMachine):
     @rule(to=st.sampled_from(["agent/a", "queue/q"]), priority=PRIORITIES)
     def submit(self, to: str, priority: str) -> None:
         record = self.sender.sending(to, kind=wire.TASK, priority=priority)
+        self._answered([record], self.sender.say(record))
+
+    @rule(data=st.data(), attempts=st.integers(1, 3), wait_ms=st.sampled_from([0, 0, 3000]), expires=st.booleans())
+    def submit_with_terms(self, data: st.DataObject, attempts: int, wait_ms: int, expires: bool) -> None:
+        depends_on = data.draw(st.lists(st.sampled_from(sorted(self.tasks)), max_size=3)) if self.tasks else []
+        options: dict[str, Any] = {"max_attempts": attempts, "backoff_ms": wait_ms, "depends_on": depends_on}
+        if wait_ms:
+            options["not_before_ms"] = self.hub.clock.now_ms + wait_ms
+        if expires:
+            options["expires_ms"] = 20_000
+        record = self.sender.sending("queue/q", kind=wire.TASK, **options)
         self._answered([record], self.sender.say(record))
 
     @rule(to=st.sampled_from(PEERS))
@@ -190,7 +202,8 @@ class HubMachine(RuleBasedStateMachine):
             assert is_taken == (is_current and outcome != "NAK")
             if is_taken:
                 assert self.tasks[seq] == "", "a task ended twice"
-                self.tasks[seq] = outcome
+                if TaskState(self.hub.state_of(seq)).is_over:
+                    self.tasks[seq] = outcome
             del self.held[peer.link][seq]
             peer.told = told + peer.told
             self._look()
@@ -202,6 +215,43 @@ class HubMachine(RuleBasedStateMachine):
         is_over = TaskState(self.hub.state_of(seq)).is_over
         self.hub.clock.advance(0.001)
         assert (self.sender.call("task.cancel", seq=seq) == "not_cancelable") == is_over
+
+    @precondition(lambda self: self.tasks)
+    @rule(data=st.data())
+    def retry(self, data: st.DataObject) -> None:
+        seq = data.draw(st.sampled_from(sorted(self.tasks)))
+        before = TaskState(self.hub.state_of(seq))
+        found = self.sender.call("task.retry", seq=seq)
+        if found == "not_retryable":
+            assert TaskState(self.hub.state_of(seq)) is before
+            return
+        assert before in RETRYABLE
+        self.tasks[seq] = ""
+
+    @precondition(lambda self: self.links)
+    @rule(data=st.data(), number=st.integers(1, 3), checkpoint=st.binary(max_size=9))
+    def ask(self, data: st.DataObject, number: int, checkpoint: bytes) -> None:
+        """Agents leave checkpoints and ask about what they hold, or believe to hold."""
+        self._look()
+        peer = data.draw(st.sampled_from(self.links))
+        for seq, task in self.held.get(peer.link, {}).items():
+            is_holder = peer.session is not None and seq in peer.session.tasks
+            is_current = is_holder and self.hub.task(seq).lease == task[1]
+            said = {"seq": seq, "lease": task[1]}
+            if peer.session is not None:
+                left = peer.call("task.checkpoint", data=checkpoint, **said)
+                assert (left == "stale_lease") != is_current
+                asked = peer.call("task.ask", number=number, question="?", **said)
+                assert (asked == "stale_lease") != is_current
+
+    @precondition(lambda self: self.tasks)
+    @rule(data=st.data())
+    def answer(self, data: st.DataObject) -> None:
+        seq = data.draw(st.sampled_from(sorted(self.tasks)))
+        is_asked = self.hub.state_of(seq) == TaskState.INPUT_REQUIRED
+        found = self.sender.call("task.answer", seq=seq, text="!")
+        assert found == "not_asked" or found["state"] == "working"
+        assert not is_asked or found != "not_asked"
 
     def _look(self) -> None:
         """Sort what the peers were told since the last look."""
@@ -276,12 +326,36 @@ class HubMachine(RuleBasedStateMachine):
             holders = [each for each in sessions if seq in each.tasks]
             adrift = [each for _, held in board.adrift.values() for each in held if each == seq]
             state = TaskState(stored[seq])
-            assert len(holders) + len(adrift) == (state is TaskState.WORKING)
+            assert len(holders) + len(adrift) == state.is_held
             assert (seq in board.tasks) == (not state.is_over)
             assert ended in ("", state.value)
         for session in sessions:
             assert len(session.tasks) <= max(session.slots, 3)
-        assert board.bytes == sum(len(task.body) for task in board.tasks.values())
+        assert board.bytes == sum(task.weight for task in board.tasks.values())
+
+    @invariant()
+    def every_task_waits_for_what_it_says(self) -> None:
+        board = self.hub.decider.tasks.board
+        stored = dict(self.hub.rows("SELECT seq, state FROM task"))
+        for seq, task in board.tasks.items():
+            open_ones = {each for each in task.more.terms.depends_on if not TaskState(stored[each]).is_over}
+            if task.state is TaskState.BLOCKED:
+                assert task.more.blockers == open_ones != set()
+                assert all(board.dependents[each][seq] is task for each in open_ones)
+            else:
+                assert open_ones == set()
+        queued = [task for task in board.tasks.values() if task.state is TaskState.QUEUED]
+        assert sum(board.lines().values()) == len(queued)
+        assert board.first_seq(default=0) == min(board.tasks, default=0)
+        for task in queued:
+            idle = [
+                each
+                for each in self.hub.state.roster.sessions.values()
+                if each.free_slots > 0 and task.to in (each.peer.text, *each.queues)
+            ]
+            assert idle == [], "a task waits beside an agent that waits"
+        ended = {seq for seq, _ in self.hub.rows("SELECT task, lease FROM attempt WHERE ended_ms < began_ms")}
+        assert ended == set()
 
 
 @pytest.mark.parametrize("window", [4, 512])
