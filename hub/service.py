@@ -67,6 +67,7 @@ class Hub:
         self._store = Store(state.database, durability=settings.durability)
         self._router: Router | None = None
         self._holds_unknown_keys = settings.holds_unknown_keys
+        self._told_fault = ""  # what the log says is wrong with the database now
         try:
             self._counts: Counter[str] = Counter()
             self._router = router = Router(
@@ -238,7 +239,7 @@ class Hub:
         try:
             self._settle(turn)
         except StorageFault as fault:
-            logger.error("commit failed, nothing of the turn was kept: %s", fault, extra={"action": "commit_failed"})
+            self._tell_fault("commit failed, nothing of the turn was kept", fault)
             self._start_over(fault)
 
     def _settle(self, turn: Turn) -> None:
@@ -316,7 +317,7 @@ class Hub:
                 retention.removed(removal)
                 self._facts["retention"]["removed"] = dict(retention.total)
         except StorageFault as fault:
-            logger.warning("nothing could be removed: %s", fault, extra={"action": "retention_failed"})
+            self._tell_fault("what is over could not be removed", fault)
             retention.rest(_steady_ms())
             return
         if retention.ended:
@@ -341,12 +342,21 @@ class Hub:
             try:
                 self._commit()
             except StorageFault as fault:
-                logger.error("acknowledgements were not kept: %s", fault, extra={"action": "commit_failed"})
+                self._tell_fault("commit failed, acknowledgements were not kept", fault)
                 self._start_over(fault)
 
     def _commit(self) -> None:
         writes, self._decider.state.writes = self._decider.state.writes, Writes()
         self._store.commit(writes, now_ms=_wall_ms())
+        if self._told_fault and (writes.is_urgent() or writes.held):
+            self._told_fault = ""
+            logger.warning("the disk takes writes again", extra={"action": "commit_works_again"})
+
+    def _tell_fault(self, what: str, fault: StorageFault) -> None:
+        """Log a fault of the database: once, and again when it is another one, or is over."""
+        if str(fault) != self._told_fault:
+            self._told_fault = str(fault)
+            logger.error("%s: %s", what, fault, extra={"action": "commit_failed"})
 
     def _start_over(self, fault: Exception) -> None:
         """Undo a turn: nobody was told of it yet, so what the database holds is the truth."""

@@ -9,12 +9,12 @@ message.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from .errors import ConnectionLost, NoSession, OrchestraError, error_of
-from .limits import LIST_ITEMS_MAX, SENDS_UNANSWERED_MAX
+from .limits import CALLS_OPEN_MAX, LIST_ITEMS_MAX, SENDS_UNANSWERED_MAX
 from .stage import ACKED
 from .task import TaskState
 from .version import WIRE_VERSION, WIRE_VERSION_OLDEST
@@ -293,6 +293,10 @@ class Conversation:
         self._sends: OrderedDict[int, Record] = OrderedDict()
         """Unanswered SENDs and RESULTs by number, in order."""
         self._calls: dict[int, Record] = {}
+        """Unanswered CALLs by number, in order."""
+        self._waiting_calls: deque[int] = deque()
+        self._calls_said: set[int] = set()
+        """Those of them that this connection has heard; the others wait, since the hub takes only so many at once."""
         self._requests: dict[int, Record] = {}
         self._held: dict[int, int] = {}
         """Tasks this client works on: seq → lease."""
@@ -374,9 +378,9 @@ class Conversation:
     def call(self, method: str, params: dict[str, Any]) -> int:
         """Ask the hub; said again after a reconnect, so methods are safe to repeat."""
         self._ref += 1
-        record = [CALL, self._ref, method, params]
-        self._calls[self._ref] = record
-        self._outbox.append(record)
+        self._calls[self._ref] = [CALL, self._ref, method, params]
+        self._waiting_calls.append(self._ref)
+        self._say_calls()
         return self._ref
 
     def request(self, to: str, wait_ms: int, body: bytes) -> int:
@@ -599,6 +603,8 @@ class Conversation:
         asked = self._calls.pop(ref, None)
         if asked is None:
             return
+        self._calls_said.discard(ref)
+        self._say_calls()
         if asked[2] == "subscribe":  # from here on a reconnect goes on, also where "from now" was asked for
             channel = asked[3]["channel"]
             if self._subscriptions.get(channel, 0) is None:
@@ -652,6 +658,8 @@ class Conversation:
         elif verb == CALL:
             if self._calls.pop(ref, None) is None:
                 return
+            self._calls_said.discard(ref)
+            self._say_calls()
         elif verb == REQUEST:
             if self._requests.pop(ref, None) is None:
                 return
@@ -668,7 +676,11 @@ class Conversation:
         for seq in lost:
             del self._held[seq]
         self._resent.update(self._sends)
-        self._outbox = [*self._sends.values(), *self._calls.values(), *unsent]
+        self._outbox = list(self._sends.values())
+        self._calls_said.clear()
+        self._waiting_calls = deque(self._calls)
+        self._say_calls()
+        self._outbox += unsent
         self.watch(sorted(self._watched))
         self.watch_messages(sorted(self._watched_messages))
         for channel, after in self._subscriptions.items():
@@ -678,6 +690,14 @@ class Conversation:
             self.watch_presence()
         self._catch_up()
         found.append(Welcomed(address, generation, lost))
+
+    def _say_calls(self) -> None:
+        """Say the CALLs that wait, as many as may be open at once."""
+        while self.is_open and self._waiting_calls and len(self._calls_said) < CALLS_OPEN_MAX:
+            ref = self._waiting_calls.popleft()
+            if ref in self._calls:
+                self._calls_said.add(ref)
+                self._outbox.append(self._calls[ref])
 
     def _catch_up(self) -> None:
         """Tell the hub what became possible since HELLO was said: until WELCOME there was nobody to tell."""

@@ -44,6 +44,8 @@ SEEN_S: Final = 1.0  # how long a client keeps to itself which entries it has se
 REQUESTS_OPEN_MAX: Final = 256  # live requests of one session without an answer
 CALLS_A_TURN_MAX: Final = 64  # CALLs of one session that one turn answers; each may read the database
 AWAY_TEXT_CHARS_MAX: Final = 256  # what a peer that is away says of itself
+CALLS_OPEN_MAX: Final = 32  # CALLs that a client has on their way; more wait in the client
+assert 2 * CALLS_OPEN_MAX <= CALLS_A_TURN_MAX  # turns in the same millisecond are counted as one
 SESSIONS_PER_PEER_MAX: Final = 64  # of one peer; an agent's worker is always let in
 SEND_QUEUE_FRAMES: Final = 1000  # libzmq's high-water mark; a session that lets it fill is dropped as a slow reader
 

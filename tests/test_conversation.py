@@ -29,7 +29,7 @@ from orchestra.conversation import (
     Welcomed,
 )
 from orchestra.errors import ConnectionLost, Replaced, StaleLease, StorageFault
-from orchestra.limits import LIST_ITEMS_MAX, LIST_ROWS_MAX, SENDS_UNANSWERED_MAX
+from orchestra.limits import CALLS_OPEN_MAX, LIST_ITEMS_MAX, LIST_ROWS_MAX, SENDS_UNANSWERED_MAX
 from orchestra.stage import DELIVERED
 from orchestra.wire import (
     ACK,
@@ -684,3 +684,23 @@ def test_who_watches_no_more_is_told_nothing_of_it() -> None:
     assert isinstance(replied, Replied)
     _reopen(talk)
     assert "presence.watch" not in [each[2] for each in talk.take()]
+
+
+# Many CALLs.
+
+
+def test_no_more_calls_are_said_at_once_than_the_hub_takes_also_after_a_reconnect() -> None:
+    talk = _open()
+    refs = [talk.call("status", {}) for _ in range(3 * CALLS_OPEN_MAX)]
+    assert [each[1] for each in talk.take()] == refs[:CALLS_OPEN_MAX]
+    talk.received([[REPLY, refs[0], {}], [ERROR, CALL, refs[1], "not_found", "no"]])
+    assert [each[1] for each in talk.take()] == refs[CALLS_OPEN_MAX : CALLS_OPEN_MAX + 2]
+    _reopen(talk)
+    assert [each[1] for each in talk.take()] == refs[2 : CALLS_OPEN_MAX + 2]
+    said = refs[2 : CALLS_OPEN_MAX + 2]
+    answered = list(refs[:2])
+    while said:
+        answered += said
+        talk.received([[REPLY, ref, {}] for ref in said])
+        said = [each[1] for each in talk.take()]
+    assert answered == refs

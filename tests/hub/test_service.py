@@ -39,6 +39,7 @@ from orchestra.state import HubCard, StateFolder
 from orchestra.task import TaskState
 from orchestra.wire import ACK, CREDIT, DELIVER, ERROR, OK, PING, SEND
 
+from .fakehub import hello
 from .livehub import BOUND_S, LiveHub, live_hub, raw_peer, run, soon, until
 
 
@@ -724,6 +725,37 @@ def test_peers_are_told_why_a_commit_failed_and_nobody_is_answered_ok(
                 assert await soon(operator.send("matrix/n", "afterwards")) == 1
 
     run(scenario())
+
+
+def test_a_disk_that_stays_full_is_one_line_of_the_log_and_its_end_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub:
+            key = hub.enrol("matrix/m")
+            failing = StorageFault("the disk is full")
+
+            def commit(writes: Any, *, now_ms: int) -> None:
+                raise failing
+
+            monkeypatch.setattr(hub.store, "commit", commit)
+            for fault in ("the disk is full", "the disk is full", "the disk is full", "the file can't be written"):
+                failing = StorageFault(fault)
+                async with raw_peer(hub, "matrix/m", key=key) as peer:
+                    await peer.say(hello(epoch=peer.epoch))
+                    assert (await peer.next())[:2] == [wire.BYE, "storage"]
+            monkeypatch.undo()
+            async with hub.connect("matrix/m", key=key) as matrix:
+                for _ in range(3):
+                    await soon(matrix.send("matrix/m", "x"))
+
+    run(scenario())
+    told = [record.getMessage() for record in caplog.records if "commit" in str(getattr(record, "action", ""))]
+    assert told == [
+        "commit failed, nothing of the turn was kept: the disk is full",
+        "commit failed, nothing of the turn was kept: the file can't be written",
+        "the disk takes writes again",
+    ]
 
 
 def test_a_result_whose_commit_failed_is_said_again_and_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
