@@ -245,8 +245,10 @@ def _trace(store: Store, params: Params) -> Params:
     if "kind" not in found:
         raise NotFound(f"there is no message or task {seq}")
     if found["kind"] == MESSAGE:
+        logged = "SELECT 1 FROM entry e JOIN address a ON a.id = e.channel WHERE a.text = ? AND e.seq = ?"
+        is_logged = any(store.rows(logged, found["to"], seq))
         found = receipts.seen_by(found, reader, seq=seq)
-        lines = story.message_lines(found, params["moment"], now_ms=now_ms)
+        lines = story.message_lines(found, params["moment"], is_logged=is_logged, now_ms=now_ms)
     else:
         task = _task(store, {"seq": seq, "peer": reader, "why": ""})
         lines = story.task_lines(

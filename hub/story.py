@@ -57,8 +57,8 @@ def _session(peer: Peer, about: dict[str, str]) -> str:
 # Messages.
 
 
-def message_lines(found: dict[str, Any], moment: dict[str, Any], *, now_ms: int) -> list[Line]:
-    """Tell of a message; `found` is what `receipts.dead_letter` gives."""
+def message_lines(found: dict[str, Any], moment: dict[str, Any], *, is_logged: bool = False, now_ms: int) -> list[Line]:
+    """Tell of a message; `found` is what `receipts.dead_letter` gives, `is_logged` whether a channel holds it."""
     lines = [Line(found["sent_ms"], found["from"], f"sent message {found['seq']} to {found['to']}{_options(found)}")]
     is_one = len(found["recipients"]) == 1
     for each in found["recipients"]:
@@ -67,7 +67,7 @@ def message_lines(found: dict[str, Any], moment: dict[str, Any], *, now_ms: int)
         lines += _closed_lines(found["seq"], each)
     lines.sort(key=lambda line: line.at_ms)
     if not found["recipients"]:
-        return [*lines, Line(now_ms, _HUB, _where_else(found["to"]))]
+        return [*lines, Line(now_ms, _HUB, _where_else(found, is_logged=is_logged))]
     standing = [
         Line(now_ms, _HUB, _standing(each, found, moment, now_ms=now_ms))
         for each in found["recipients"]
@@ -83,6 +83,8 @@ def _options(found: dict[str, Any]) -> str:
     options, told = found["options"], []
     if found["rank"] != RANK["normal"]:
         told.append(f"priority {_PRIORITY[found['rank']]}")
+    if "entry" in options:
+        told.append(f"{'removes ' if 'remove' in options else ''}entry {options['entry']!r}")
     if "resend_of" in options:
         told.append(f"again: it is dead letter {options['resend_of']}")
     if "depends_on" in options:
@@ -98,8 +100,13 @@ def _options(found: dict[str, Any]) -> str:
     return f" ({', '.join(told)})" if told else ""
 
 
-def _where_else(to: str) -> str:
-    return f"it is in the log of {to}" if to.startswith("channel/") else "no matrix was known that it could go to"
+def _where_else(found: dict[str, Any], *, is_logged: bool) -> str:
+    to = found["to"]
+    if not to.startswith("channel/"):
+        return "no matrix was known that it could go to"
+    if is_logged:
+        return f"it is in the log of {to}"
+    return f"it is not in the log of {to} any more: a newer entry took its place, or retention removed it"
 
 
 def _receipt_lines(where: dict[str, Any], sessions: dict[int, str]) -> Iterator[Line]:

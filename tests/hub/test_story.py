@@ -133,6 +133,16 @@ def test_a_channel_s_entry_is_in_its_log(hub: FakeHub) -> None:
     assert _story(sender, seq)[-1] == ("hub", "it is in the log of channel/status")
 
 
+def test_an_entry_that_was_overwritten_is_not_in_its_log_any_more(hub: FakeHub) -> None:
+    sender = hub.join("operator/o")
+    seq = sender.send("channel/status", entry="build")
+    sender.send("channel/status", entry="build", remove=True)
+    told = [what for _, what in _story(sender, seq)]
+    assert told[0] == f"sent message {seq} to channel/status (entry 'build')"
+    assert told[-1].startswith("it is not in the log of channel/status any more: a newer entry took its place")
+    assert _story(sender, seq + 1)[0][1].endswith("(removes entry 'build')")
+
+
 def test_the_story_of_a_task_names_every_attempt_and_a_late_result(hub: FakeHub) -> None:
     serving = {"slots": 1, "queues": ("queue/q",)}
     agent, sender = hub.join("agent/a", **serving), hub.join("operator/o")
