@@ -22,7 +22,7 @@ from typing import IO, Any, Final, Literal
 from peewee import DatabaseError, PeeweeException, SqliteDatabase
 
 from orchestra.audit import Entry
-from orchestra.errors import OrchestraError, StateFault, StorageFault
+from orchestra.errors import Damaged, OrchestraError, StateFault, StorageFault, is_full
 from orchestra.limits import FOLLOWER_BYTES_MAX, ORIGIN_KEPT_DAYS, RETENTION_STEP_PAGES
 from orchestra.task import TaskState
 from orchestra.terms import read_terms
@@ -431,6 +431,8 @@ def _lock(path: Path) -> IO[str]:
     try:
         file = path.open("a+", encoding="utf-8")
     except OSError as exc:
+        if is_full(exc):
+            raise _told_fault(path, exc) from exc
         raise StateFault(f"{path} can't be written: {exc.strerror}; choose another folder with --state") from exc
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -450,6 +452,8 @@ def _lock(path: Path) -> IO[str]:
 _FAULTS: Final = (sqlite3.Error, PeeweeException, DatabaseError, OSError)
 _ADVICE: Final = (
     ("full", "the disk is full; free some space, the hub goes on by itself"),
+    ("no space left", "free some space"),
+    ("quota", "free some space"),
     ("readonly", "the file can't be written; check its owner and the file system"),
     ("read-only file system", "the file can't be written; mount it writable, or choose another folder with --state"),
     ("permission denied", "the file can't be written; check its owner and its mode"),
@@ -472,4 +476,5 @@ def _told(path: Path) -> Iterator[None]:
 def _told_fault(path: Path, exc: Exception) -> StorageFault:
     text = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
     advice = next((advice for word, advice in _ADVICE if word in text.lower()), "see the operations guide")
-    return StorageFault(f"database {path}: {text}; {advice}")
+    fault = Damaged if any(word in text.lower() for word in ("malformed", "not a database")) else StorageFault
+    return fault(f"database {path}: {text}; {advice}")

@@ -36,13 +36,17 @@ OrchestraError                     has a `code` for machines and one sentence fo
     ├── StateFault                 the state folder: missing, foreign, newer, locked
     ├── KeyFault                   a key file: unreadable, malformed, or readable by others
     ├── PortInUse
-    └── StorageFault               the database refused a commit (disk full, read-only, damaged)
+    └── StorageFault               the disk is full, or the database refused a commit
+        └── Damaged                the database is damaged, or no database
         └── MemoryDamaged          the file of a memory; what can be read can be saved
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+import errno
+from typing import ClassVar, Final
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class OrchestraError(Exception):
@@ -197,6 +201,15 @@ class PortInUse(WorldFault):
 
 class StorageFault(WorldFault):
     code, is_temporary = "storage", True
+
+
+class Damaged(StorageFault):
+    code, is_temporary = "damaged", False
+
+
+def is_full(exc: OSError) -> bool:
+    """Whether the disk, or what this user may have of it, is full."""
+    return exc.errno in _FULL
 
 
 class MemoryDamaged(StorageFault):

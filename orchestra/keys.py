@@ -20,7 +20,7 @@ from typing import Final
 import zmq
 from zmq.utils import z85
 
-from .errors import KeyFault
+from .errors import KeyFault, StorageFault, is_full
 from .passphrase import passphrase, seal, unseal
 
 _LINE: Final = re.compile(r'^\s*(public-key|secret-key)\s*=\s*"([^"]{40})"\s*$', re.MULTILINE)
@@ -105,6 +105,7 @@ def save_key(path: Path, pair: KeyPair, *, owner: str, word: bytes | None = None
 
     Raises:
         KeyFault: if it exists, or its folder can't be written.
+        StorageFault: if the disk is full.
     """
     secret = f'secret-key = "{pair.secret}"' if word is None else f'sealed-secret-key = "{seal(pair.secret, word)}"'
     text = (
@@ -126,6 +127,8 @@ def save_key(path: Path, pair: KeyPair, *, owner: str, word: bytes | None = None
         else:
             draft.replace(path)
     except OSError as exc:
+        if is_full(exc):
+            raise StorageFault(f"key file {path} can't be written: {exc.strerror}; free some space") from exc
         raise KeyFault(f"key file {path} can't be written: {exc.strerror}") from exc
     finally:
         with suppress(OSError):

@@ -21,7 +21,7 @@ from typing import Final
 import platformdirs
 
 from .address import Address, Kind
-from .errors import HubUnreachable, StateFault
+from .errors import HubUnreachable, StateFault, StorageFault, is_full
 
 IPC_PATH_BYTES_MAX: Final = 100  # a Unix socket's path may have 107; libzmq adds a little
 
@@ -78,7 +78,8 @@ class StateFolder:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             mode = self.path.stat().st_mode
         except OSError as exc:
-            raise StateFault(f"state folder {self.path} can't be made: {exc.strerror}") from exc
+            fault = StorageFault if is_full(exc) else StateFault
+            raise fault(f"state folder {self.path} can't be made: {exc.strerror}") from exc
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise StateFault(f"others may enter the state folder {self.path}; mend it with: chmod 700 {self.path}")
         if not os.access(self.path, os.W_OK | os.X_OK):
@@ -93,7 +94,8 @@ class StateFolder:
             draft.write_text(text, encoding="utf-8")
             draft.replace(self.card)
         except OSError as exc:
-            raise StateFault(f"{self.card} can't be written: {exc.strerror}") from exc
+            fault = StorageFault if is_full(exc) else StateFault
+            raise fault(f"{self.card} can't be written: {exc.strerror}") from exc
 
     def read_card(self) -> HubCard:
         """Return the hub's card.

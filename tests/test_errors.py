@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+
+import pytest
+
 from orchestra import errors
-from orchestra.errors import BY_CODE, OrchestraError, error_of
+from orchestra.errors import BY_CODE, OrchestraError, error_of, is_full
 
 ALL = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, OrchestraError)]
 
@@ -32,3 +36,9 @@ def test_what_comes_over_the_wire_is_the_same_error_again() -> None:
 
 def test_nothing_is_fatal_and_temporary() -> None:
     assert not [each for each in ALL if each.is_fatal and each.is_temporary]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_told_from_other_trouble_with_files(number: int) -> None:
+    assert is_full(OSError(number, "x"))
+    assert not is_full(PermissionError(errno.EACCES, "x"))

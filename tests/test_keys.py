@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 import zmq.auth
 
-from orchestra.errors import KeyFault
+from orchestra.cli.shared import TRY_AGAIN, exit_code_of
+from orchestra.errors import KeyFault, StorageFault
 from orchestra.keys import KeyPair, fingerprint, is_public_key, load_key, load_or_make_key, make_key_pair, save_key
 
 
@@ -112,3 +114,14 @@ def test_a_fingerprint_can_be_read_aloud_and_tells_keys_apart() -> None:
 def test_what_is_no_public_key_is_told_from_one(text: str) -> None:
     assert not is_public_key(text)
     assert is_public_key(make_key_pair().public)
+
+
+def test_a_disk_that_is_full_is_no_fault_of_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageFault, match="No space left on device; free some space") as caught:
+        load_or_make_key(tmp_path / "keys" / "hub.key", owner="the hub")
+    assert exit_code_of(caught.value) == TRY_AGAIN
+    assert list((tmp_path / "keys").iterdir()) == []

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from orchestra import wire
-from orchestra.errors import StateFault, StorageFault
+from orchestra.errors import Damaged, StateFault, StorageFault
 from orchestra.hub.roster import Origin
 from orchestra.hub.store import Store
 from orchestra.hub.turn import Fetch, Writes
@@ -99,7 +99,7 @@ def test_the_database_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: 
 )
 def test_a_file_that_is_no_database_is_refused_with_advice(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "hub.db").write_bytes(content)
-    with pytest.raises(StorageFault, match="move it away"):
+    with pytest.raises(Damaged, match="move it away"):
         Store(tmp_path / "hub.db")
     assert (tmp_path / "hub.db").read_bytes() == content
 
