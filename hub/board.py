@@ -223,15 +223,18 @@ class _Line:
     __slots__ = ("count", "free", "ranks", "stale")
 
     def __init__(self) -> None:
-        self.ranks: tuple[_Waiting, ...] = tuple(OrderedDict() for _ in RANK)
+        self.ranks: list[_Waiting | None] = [None] * len(RANK)  # there may be a line for each of 100,000 addresses
         self.count = 0
         self.stale = 0  # entries of tasks that wait no more
         self.free: dict[Session, None] = {}
 
     def put(self, task: Task) -> None:
-        waiting = self.ranks[task.rank].get(task.sender)
+        senders = self.ranks[task.rank]
+        if senders is None:
+            senders = self.ranks[task.rank] = OrderedDict()
+        waiting = senders.get(task.sender)
         if waiting is None:
-            self.ranks[task.rank][task.sender] = [(task.seq, task)]
+            senders[task.sender] = [(task.seq, task)]
         else:
             heapq.heappush(waiting, (task.seq, task))
         task.is_in_line = True
@@ -240,6 +243,7 @@ class _Line:
     def take(self, task: Task) -> None:
         """Take out `task`, which `head` gave; the next sender is at the head then."""
         senders = self.ranks[task.rank]
+        assert senders is not None
         waiting = senders[task.sender]
         heapq.heappop(waiting)
         if waiting:
@@ -273,7 +277,7 @@ class _Line:
         return None
 
     def _sweep(self) -> None:
-        for senders in self.ranks:
+        for senders in filter(None, self.ranks):
             for sender in list(senders):
                 senders[sender] = [entry for entry in senders[sender] if entry[1].is_in_line]
                 heapq.heapify(senders[sender])
@@ -288,6 +292,8 @@ class Board:
     def __init__(self) -> None:
         self.tasks: dict[int, Task] = {}
         self.bytes = 0
+        self.by_sender: dict[str, int] = {}
+        """Sender → how many of its tasks are unfinished."""
         self.adrift: dict[tuple[int, int], tuple[int, dict[int, Task]]] = {}
         """(Agent id, generation) → (until when, tasks): its session is lost, and that life of the agent may still work
         on them and come back for them. Another life of the same name does not get them before."""
@@ -312,6 +318,7 @@ class Board:
     def add(self, task: Task, *, is_revived: bool = False) -> None:
         """Take in a new task, one that was loaded, or one that was over; a queued one waits at once."""
         self.tasks[task.seq] = task
+        self.by_sender[task.sender] = self.by_sender.get(task.sender, 0) + 1
         self.bytes += task.weight
         if is_revived:
             self._revived.add(task.seq)
@@ -337,6 +344,9 @@ class Board:
         assert task.state.is_over
         if self.tasks.pop(task.seq, None) is not None:
             self.bytes -= task.weight
+            left = self.by_sender.pop(task.sender) - 1
+            if left:
+                self.by_sender[task.sender] = left
         if task.is_in_line:
             self._lines[task.to].drop(task)
         if task.extras is not None:
@@ -397,7 +407,7 @@ class Board:
     def oldest_ms(self, text: str) -> int:
         """Since when the oldest of the tasks waits that wait for `text`; there is one."""
         line = self._lines[text]
-        waiting = (task for senders in line.ranks for tasks in senders.values() for _, task in tasks)
+        waiting = (task for senders in line.ranks if senders for tasks in senders.values() for _, task in tasks)
         return min(task.time_ms for task in waiting if task.is_in_line)
 
     def lines(self) -> dict[str, int]:

@@ -20,6 +20,7 @@ from orchestra.limits import (
     SLOTS_MAX,
     TASK_LOSSES_MAX,
     TASK_RETURNS_MAX,
+    TASKS_OPEN_PER_SENDER_MAX,
     WATCHES_MAX,
 )
 from orchestra.task import OUTCOMES, RETRYABLE, TaskState
@@ -86,7 +87,7 @@ class Tasks:
                 raise unknown(task_of.to)
         elif address.kind is not Kind.QUEUE:
             raise BadAddress(f"{task_of.to} takes no tasks; submit to agent/NAME or queue/NAME")
-        self._check_room()
+        self._check_room(session.peer.text)
         if terms is not None:
             task_of.extras = Extras(terms=terms)
             blockers, failed = self._dependencies(session.peer.address, terms)
@@ -114,7 +115,7 @@ class Tasks:
         grants.check_see_task(session.peer.address, sender=task.sender, holder="")
         if found is None or task.state not in RETRYABLE:
             raise NotRetryable(f"task {seq} is {task.state}; only what failed, was canceled or is dead is tried again")
-        self._check_room()
+        self._check_room(task.sender)
         terms = task.more.terms
         blockers, failed = self._dependencies(parse_address(task.sender), terms, is_retry=True)
         if failed:
@@ -142,9 +143,11 @@ class Tasks:
                     self.watch(watcher, task)
         return task
 
-    def _check_room(self) -> None:
+    def _check_room(self, sender: str) -> None:
         if self.board.is_full:
             raise HubFull(f"{len(self.board.tasks)} tasks are unfinished; try again when some are done")
+        if self.board.by_sender.get(sender, 0) >= TASKS_OPEN_PER_SENDER_MAX:
+            raise HubFull(f"{TASKS_OPEN_PER_SENDER_MAX} tasks of {sender} are unfinished; try again when some are done")
 
     def _dependencies(self, peer: Address, terms: Terms, *, is_retry: bool = False) -> tuple[set[int], int]:
         """Return which of the tasks that `terms` depend on are unfinished, and one that failed (or 0)."""

@@ -68,6 +68,8 @@ CHECKPOINT_BYTES_MAX: Final = 64 * KIB  # where to go on; what is larger belongs
 QUESTION_CHARS_MAX: Final = 4000  # of a task that asks for input, and of the answer
 BATCH_TASKS_MAX: Final = 10_000  # in one file of tasks: as many as one session may watch
 TASKS_OPEN_MAX: Final = 100_000  # unfinished tasks, all kept in memory
+TASKS_OPEN_PER_SENDER_MAX: Final = 50_000  # so that one sender leaves room for the others
+assert TASKS_OPEN_PER_SENDER_MAX < TASKS_OPEN_MAX
 TASKS_OPEN_BYTES_MAX: Final = 256 * MIB  # their bodies and checkpoints
 CHANNELS_MAX: Final = 256  # each is a few hundred bytes, and one look-up in a list of them
 ENTRY_NAME_CHARS_MAX: Final = 200  # the name of an entry or a cursor: a path or a title

@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,7 @@ class Running:
         cwd: str = "",
         timeout_s: float = BOUND_S,
         environment: dict[str, str] | None = None,
+        waited: Callable[[], float] = lambda: 0.0,
         spool: Path = Path("/nonexistent/spool"),
     ) -> None:
         self.stop: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -76,6 +79,7 @@ class Running:
                 warden=self._warden,  # type: ignore[arg-type]
                 stop=self.stop,
                 printed=self._print,
+                waited=waited,
             )
         )
 
@@ -215,6 +219,14 @@ def test_a_timeout_kills_the_program_and_its_children() -> None:
     assert ran.ending.text == "it ran longer than its 0.3 s and was killed with its children"
     assert len(ran.pids) == 2
     _assert_gone(ran.pids)
+
+
+def test_the_time_that_a_task_waits_for_an_answer_does_not_count_against_its_timeout() -> None:
+    began = time.monotonic()
+    ran = _sh("sleep 0.6; echo done", timeout_s=0.3, waited=lambda: min(time.monotonic() - began, 30.0))
+    assert (ran.ending.code, ran.output) == ("", b"done\n")
+    ran = _sh("sleep 600", timeout_s=0.1, waited=lambda: 0.1)
+    assert ran.ending.code == "timeout"
 
 
 def test_a_timeout_kills_also_what_ignores_being_asked() -> None:

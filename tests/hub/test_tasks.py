@@ -159,6 +159,18 @@ def test_a_full_board_refuses_tasks_until_one_is_done(hub: FakeHub, monkeypatch:
     sender.submit("queue/q")
 
 
+def test_one_sender_leaves_room_for_the_others(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks_module, "TASKS_OPEN_PER_SENDER_MAX", 2)
+    greedy, other = hub.join("matrix/m"), hub.join("matrix/n")
+    for _ in range(2):
+        greedy.submit("queue/q")
+    assert codes(greedy.say(greedy.sending("queue/q", kind=wire.TASK))) == ["hub_full"]
+    other.submit("queue/q")
+    greedy.call("task.cancel", seq=1)
+    greedy.submit("queue/q")
+    assert greedy.call("task.retry", seq=1) == "hub_full"
+
+
 def test_the_bytes_of_unfinished_tasks_are_bounded(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(board_module, "TASKS_OPEN_BYTES_MAX", 10)
     sender = hub.join("operator/o")
