@@ -306,6 +306,9 @@ class Conversation:
         self._watched: set[int] = set()
         self._watched_messages: set[int] = set()
         self._subscriptions: dict[str, int | None] = {}
+        """Channel → the seq of the newest entry that was handed on; None until the hub said after which they come."""
+        self._subscribing: dict[str, int] = {}
+        """Channel → the CALL that asked for its entries, until the reply: what comes before was asked for earlier."""
         self._watches_presence = False
         self._resent: set[int] = set()
         self._greeted: tuple[int, int] | None = None
@@ -410,7 +413,9 @@ class Conversation:
         """Follow a channel; after a reconnect it goes on after what was handed on last."""
         self._subscriptions[channel] = None if cursor else after
         chosen = {"after": after, "cursor": cursor}
-        return self.call("subscribe", {"channel": channel, **{k: v for k, v in chosen.items() if v is not None}})
+        ref = self.call("subscribe", {"channel": channel, **{k: v for k, v in chosen.items() if v is not None}})
+        self._subscribing[channel] = ref
+        return ref
 
     def rewind(self, channel: str, after: int) -> None:
         """What was handed on after `after` was thrown away: after a reconnect it comes again."""
@@ -436,6 +441,7 @@ class Conversation:
                 self.call("message.unwatch", {"seqs": [seq]})
 
     def unsubscribe(self, channel: str) -> None:
+        self._subscribing.pop(channel, None)
         if self._subscriptions.pop(channel, 0) != 0 and self.is_open:
             self.call("unsubscribe", {"channel": channel})
 
@@ -556,7 +562,7 @@ class Conversation:
             found.append(Assigned(seq, sender, to, time_ms, body, attempt, lease, options or {}))
             return
         if not lease:  # of a channel: in order, nothing to acknowledge
-            if to in self._subscriptions:
+            if to in self._subscriptions and to not in self._subscribing:
                 after = self._subscriptions[to]
                 if after is None or seq > after:
                     self._subscriptions[to] = seq
@@ -607,6 +613,8 @@ class Conversation:
         self._say_calls()
         if asked[2] == "subscribe":  # from here on a reconnect goes on, also where "from now" was asked for
             channel = asked[3]["channel"]
+            if self._subscribing.get(channel) == ref:
+                del self._subscribing[channel]
             if self._subscriptions.get(channel, 0) is None:
                 self._subscriptions[channel] = result.get("after")
             if result.get("missed"):

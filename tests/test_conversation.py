@@ -305,10 +305,20 @@ def test_a_subscription_goes_on_where_it_was_after_a_reconnect(after: int | None
     talk.received([[REPLY, ref, {"after": 10}]])
     _reopen(talk)
     assert talk.take()[0][3] == {"channel": "channel/status", "after": 10 if after is None else after}
-    talk.received([_delivery(15, lease=0, to="channel/status")])
+    talk.received([[REPLY, ref + 1, {"after": 10}], _delivery(15, lease=0, to="channel/status")])
     _reopen(talk)
-    subscribed = [record[3] for record in talk.take() if record[0] == CALL]
-    assert subscribed[-1] == {"channel": "channel/status", "after": 15} or len(subscribed) == 1
+    assert [record[3] for record in talk.take()] == [{"channel": "channel/status", "after": 15}]
+
+
+def test_entries_of_an_earlier_subscription_are_not_taken_for_those_of_the_next() -> None:
+    talk = _open()
+    ref = talk.subscribe("channel/status", None)
+    talk.received([[REPLY, ref, {"after": 10}]])
+    talk.unsubscribe("channel/status")
+    again = talk.subscribe("channel/status", 0)
+    late, first = (_delivery(seq, lease=0, to="channel/status") for seq in (11, 1))
+    found = talk.received([late, [REPLY, again - 1, {}], [REPLY, again, {"after": 0}], first, late])
+    assert [each.seq for each in found if isinstance(each, Message)] == [1, 11]
 
 
 def test_what_was_thrown_away_unread_comes_again_after_a_reconnect() -> None:
@@ -319,7 +329,8 @@ def test_what_was_thrown_away_unread_comes_again_after_a_reconnect() -> None:
     talk.rewind("channel/other", 11)
     _reopen(talk)
     assert talk.take()[0][3] == {"channel": "channel/status", "after": 11}
-    assert [each.seq for each in talk.received([_delivery(12, lease=0, to="channel/status")])] == [12]
+    found = talk.received([[REPLY, ref + 1, {"after": 11}], _delivery(12, lease=0, to="channel/status")])
+    assert [each.seq for each in found if isinstance(each, Message)] == [12]
 
 
 def test_a_cursor_says_where_to_begin_and_after_a_reconnect_the_client_does() -> None:
