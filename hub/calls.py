@@ -289,6 +289,10 @@ def _is_watched(decider: Decider, session: Session, fetch: Fetch, found: list[An
     return {"messages": shown, "is_cut": False}
 
 
+def _message_thread(asked: Asked) -> None:
+    asked.query("thread", seq=asked.params["seq"], count=_count(asked.params), peer=asked.session.peer.text)
+
+
 def _message_unwatch(asked: Asked) -> Params:
     for seq in _seqs(asked.params):
         asked.decider.post.watches.unwatch(asked.session, seq)
@@ -502,6 +506,7 @@ METHODS: Final[dict[str, Method]] = {
     "presence.unwatch": Method(_presence_unwatch),
     "presence.watch": Method(_presence_watch, optional={"after": str}),
     "message.get": Method(_message_get, required={"seq": int}),
+    "message.thread": Method(_message_thread, required={"seq": int}, optional={"count": int}),
     "message.unwatch": Method(_message_unwatch, required={"seqs": list}),
     "message.watch": Method(_message_watch, required={"seqs": list}),
     "status": Method(_status),

@@ -49,6 +49,14 @@ _KEEP = Keep()
     help="full survives a power cut, fast any crash of a process.  [env: ORCHESTRA_DURABILITY]",
 )
 @click.option(
+    "--sends-per-second",
+    envvar="ORCHESTRA_SENDS_PER_SECOND",
+    type=click.IntRange(0, 1_000_000),
+    default=0,
+    show_default="as many as it can",
+    help="How many messages and tasks one peer may send.  [env: ORCHESTRA_SENDS_PER_SECOND]",
+)
+@click.option(
     "--keep-days",
     envvar="ORCHESTRA_KEEP_DAYS",
     type=click.IntRange(1),
@@ -92,6 +100,7 @@ def main(
     port: int,
     durability: Durability,
     hold_unknown_keys: bool,
+    sends_per_second: int,
     keep_days: int,
     keep_dead_days: int,
     keep_channel_entries: int,
@@ -112,6 +121,7 @@ def main(
         port=port,
         durability=durability,
         holds_unknown_keys=hold_unknown_keys,
+        sends_per_second=sends_per_second,
         keep=Keep(keep_days, keep_dead_days, keep_channel_entries, keep_mib),
     )
 

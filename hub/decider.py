@@ -46,6 +46,7 @@ from . import calls, grants, hello
 from .audit import Audit
 from .board import Task
 from .channels import ENTRY_OPTIONS, Channels, check_option
+from .conditions import Conditions
 from .dead import DeadLetters
 from .enrolment import Enrolment
 from .hubstate import Archive, EmptyArchive, HubState, Numbers, unknown
@@ -63,6 +64,7 @@ from .turn import Fetch, Link, Query, Turn
 _NORMAL: Final = RANK[Priority.NORMAL]
 _PLAIN: Final = (_NORMAL, False, None, None)
 _LEASE_MS: Final = int(LEASE_S * 1000)
+_EXPIRES_MS_MAX: Final = 2**53  # sums stay far below what SQLite can hold
 _SAVE_MS: Final = 1000  # a starting hub reads the log of this long again: some 60,000 rows at most
 
 
@@ -77,11 +79,13 @@ class Decider:
         facts: dict[str, Any],
         at_ms: int,
         archive: Archive | None = None,
+        sends_per_second: int = 0,
     ) -> None:
         """Args:
         facts: what `status` tells of the process.
         at_ms: the steady clock, from which the leases of loaded tasks run.
-        archive: where tasks are looked up that are over.
+        archive: where is looked up what is not in memory.
+        sends_per_second: how many messages and tasks one peer may send; 0 is as many as it can.
         """
         self.facts = facts
         self.state = state = HubState(
@@ -106,6 +110,7 @@ class Decider:
         state.unsaved.update((origin.id, origin) for origin in snapshot.unsaved)
         self.audit = Audit(state, snapshot.audit)
         self.enrolment = Enrolment(state, snapshot, self.audit)
+        self.conditions = Conditions(state, sends_per_second=sends_per_second)
         self.post = Post(state)
         self.dead = DeadLetters(state, self.post)
         self.channels = Channels(state, snapshot.channels, snapshot.cursors)
@@ -188,6 +193,9 @@ class Decider:
             peer = self.state.roster.peers[self.state.texts[fetch.recipient]]
             self.post.refill(peer, rows, is_all=len(rows) < fetch.rows_max, turn=turn)
             return
+        if fetch.what == "expired":
+            self.post.expire(rows, turn)
+            return
         session = self.state.roster.sessions.get(fetch.link)
         if session is None:  # it left meanwhile; its client asks again
             return
@@ -255,11 +263,20 @@ class Decider:
         _, n, to, kind, body, options = record
         state = self.state
         origin = session.origin or state.origin_of(session)
+        if options and "key" in options:
+            seq_before = self.conditions.sent_under(session.peer, options["key"])
+            if seq_before is not None:
+                turn.sent(session.link, n, seq_before)
+                return
         if n <= origin.last_n:
             span = {"origin": origin.id, "after": origin.first_seq, "last": origin.last_seq}
             turn.queries.append(Query(session.link, n, "sent_before", span))
             return
+        if self.conditions.sends_per_second:
+            self.conditions.meter(session.peer, turn)
         rank, is_watched, kept, terms = _PLAIN if not options else _options(options, kind, to)
+        if kept is not None and "reply_to" in kept:
+            kept["thread"] = self.conditions.thread_of(session.peer, kept["reply_to"])
         seq = state.last_seq + 1
         sender = session.peer.text
         if kind == MESSAGE:
@@ -287,7 +304,25 @@ class Decider:
             (seq, origin.id, n, recipient, kind, rank, turn.now_ms, pack(kept) if kept else None, body)
         )
         turn.sent(session.link, n, seq)
-        if is_watched and kind == MESSAGE:
+        if options:
+            self._note_options(session, seq, to, kind, options, kept, turn)
+
+    def _note_options(
+        self,
+        session: Session,
+        seq: int,
+        to: str,
+        kind: int,
+        options: dict[str, Any],
+        kept: dict[str, Any] | None,
+        turn: Turn,
+    ) -> None:
+        """Owe the rows that only sends with certain options have, now that nothing can refuse this one any more."""
+        if "key" in options:
+            self.state.writes.send_keys[session.peer.id, options["key"]] = seq, turn.now_ms
+        if kept is not None and "thread" in kept:
+            self.state.writes.replies.append((kept["thread"], seq))
+        if kind == MESSAGE and options.get("watch"):
             self._watch_sent(session, seq, to, turn)
 
     def _check_watch(self, session: Session, seq: int, to: str) -> None:
@@ -397,6 +432,16 @@ def _options(options: dict[str, Any], kind: int, to: str) -> tuple[int, bool, di
             check_option(name, value)
             if name != "if_version":
                 kept[name] = value
+        elif name == "key":  # looked at before
+            continue
+        elif name == "reply_to" and kind == MESSAGE:
+            kept[name] = value
+        elif name == "expires_ms" and kind == MESSAGE:
+            if type(value) is not int or not 0 < value <= _EXPIRES_MS_MAX:
+                raise BadOption(f"expires_ms must be 1 to {_EXPIRES_MS_MAX} milliseconds")
+            if to.startswith("channel/"):
+                raise BadOption(f"an entry of {to[:80]} does not expire; leave expires_ms out")
+            kept[name] = value
         elif kind == TASK and name in TERMS:
             kept[name] = value
             has_terms = True

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from orchestra.address import parse_address
-from orchestra.errors import NotFound, NotStored, PeerError, StaleLease
+from orchestra.errors import NotAllowed, NotFound, NotStored, PeerError, StaleLease
 from orchestra.keys import fingerprint
 from orchestra.limits import LIST_ROWS_MAX, REPLY_BYTES_MAX, STATUS_ROWS_MAX
 from orchestra.task import TaskState
@@ -159,13 +159,37 @@ def _audit(store: Store, params: Params) -> Params:
 
 def _inbox(store: Store, params: Params) -> Params:
     sql = """
-        SELECT m.seq, s.text, r.text, m.sent_ms, m.rank, m.body
+        SELECT m.seq, s.text, r.text, m.sent_ms, m.rank, d.delivered_ms, m.options, m.body
         FROM delivery d JOIN message m ON m.seq = d.seq JOIN origin o ON o.id = m.origin
         JOIN address s ON s.id = o.peer JOIN address r ON r.id = m.recipient
         WHERE d.recipient = ? AND m.seq > ? ORDER BY m.seq LIMIT ?
     """
-    names = ("seq", "from", "to", "sent_ms", "rank", "body")
-    return _listed("messages", names, store.rows(sql, params["recipient"], params["after"], params["count"]))
+    names = ("seq", "from", "to", "sent_ms", "rank", "delivered_ms", "options", "body")
+    found = _listed("messages", names, store.rows(sql, params["recipient"], params["after"], params["count"]))
+    for each in found["messages"]:
+        each["options"] = unpack(each["options"]) or {}
+    return found
+
+
+def _thread(store: Store, params: Params) -> Params:
+    """The messages of the thread that one belongs to, as far as the caller sent or got them, in order."""
+    seq, reader = params["seq"], params["peer"]
+    asked = receipts.seen_by(receipts.message(store.rows, seq), reader, seq=seq)
+    thread = asked["options"].get("thread", seq)
+    found: list[Params] = []
+    size = 0
+    for (number,) in [(thread,), *store.rows("SELECT seq FROM reply WHERE thread = ? ORDER BY seq", thread)]:
+        try:
+            message = receipts.seen_by(receipts.message(store.rows, number), reader, seq=number)
+        except (NotFound, NotAllowed):  # it is gone, or between others
+            continue
+        own = [each for each in message["recipients"] if each["recipient"] == reader]
+        size += 500 + len(message["body"])
+        if found and (size > REPLY_BYTES_MAX or len(found) == params["count"]):
+            return {"thread": thread, "messages": found, "is_cut": True}
+        names = ("seq", "from", "to", "sent_ms", "rank", "options", "body")
+        found.append({**{name: message[name] for name in names}, "is_unread": any(each["is_unread"] for each in own)})
+    return {"thread": thread, "messages": found, "is_cut": False}
 
 
 def _message(store: Store, params: Params) -> Params:
@@ -376,5 +400,6 @@ _QUERIES: Final[dict[str, Callable[[Store, Params], Params]]] = {
     "status": _status,
     "task": _task,
     "tasks": _tasks,
+    "thread": _thread,
     "trace": _trace,
 }

@@ -44,6 +44,8 @@ class Archive(Protocol):
     """
 
     def message(self, seq: int) -> dict[str, Any] | None: ...
+    def heading(self, seq: int, reader: int) -> dict[str, Any] | None: ...
+    def sent_under(self, peer: int, key: str) -> int | None: ...
 
     def task(self, seq: int) -> tuple[Task, dict[str, Any], int | None] | None: ...
     def task_ends(self, seqs: Iterable[int]) -> dict[int, tuple[TaskState, str]]: ...
@@ -53,6 +55,12 @@ class EmptyArchive:
     """Knows of nothing."""
 
     def message(self, seq: int) -> None:
+        return None
+
+    def heading(self, seq: int, reader: int) -> None:
+        return None
+
+    def sent_under(self, peer: int, key: str) -> None:
         return None
 
     def task(self, seq: int) -> None:

@@ -162,6 +162,42 @@ class Receipt(_Table):
         without_rowid = True
 
 
+class SendKey(_Table):
+    """What a peer sent under an idempotency key: the same key again is answered with the same seq."""
+
+    peer = IntegerField()
+    key = TextField()
+    seq = IntegerField(index=True)
+    at_ms = IntegerField()
+
+    class Meta:
+        primary_key = CompositeKey("peer", "key")
+        without_rowid = True
+
+
+class Reply(_Table):
+    """A message that replies to another of `thread`, which is named by the seq of its first message."""
+
+    thread = IntegerField()
+    seq = IntegerField(index=True)
+
+    class Meta:
+        primary_key = CompositeKey("thread", "seq")
+        without_rowid = True
+
+
+class Expiry(_Table):
+    """A message that is dead for `recipient` if it is not delivered by `at_ms`. The row goes when that time comes."""
+
+    at_ms = IntegerField()
+    seq = IntegerField()
+    recipient = IntegerField()
+
+    class Meta:
+        primary_key = CompositeKey("at_ms", "seq", "recipient")
+        without_rowid = True
+
+
 class Channel(_Table):
     """A named log. `mode` says what becomes of entries without a name; `trimmed_seq` is the newest one retention took.
 
@@ -300,6 +336,9 @@ TABLES: Final[tuple[type[Model], ...]] = (
     Message,
     Delivery,
     Receipt,
+    SendKey,
+    Reply,
+    Expiry,
     Channel,
     Entry,
     Cursor,

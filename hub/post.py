@@ -12,6 +12,7 @@ from orchestra.limits import (
     CREDIT_MAX,
     DELIVERY_ATTEMPTS_MAX,
     DELIVERY_LEASE_S,
+    EXPIRIES_A_TICK_MAX,
     MAILBOX_MESSAGES_MAX,
     WINDOW_MESSAGES,
 )
@@ -26,6 +27,7 @@ from .turn import Fetch, Turn
 from .watches import Watches
 
 _DELIVERY_LEASE_MS: Final = int(DELIVERY_LEASE_S * 1000)
+_NEVER_MS: Final = 2**63
 _NO_RUN: Final = [0] * 6  # of no peer: ids begin at 1
 _RETRY_MS: Final = (0, 1000, 5000, 30_000, 120_000)
 """How long a message waits before its next attempt, by attempts that were not acknowledged in time."""
@@ -37,11 +39,14 @@ class Post:
     def __init__(self, state: HubState) -> None:
         self._state = state
         self.watches = Watches(state)
+        self._next_expiry_ms = 0
 
     def post(self, peer: Peer, letter: Letter, turn: Turn) -> None:
         """Owe `letter` to `peer`, and deliver it at once where nothing is before it."""
         mailbox = peer.mailbox
         self._state.writes.deliveries.append((peer.id, letter.rank, letter.seq))
+        if letter.options is not None and "expires_ms" in letter.options:
+            self._let_expire(peer, letter)
         if peer.sessions and mailbox.is_empty_handed:
             message: Record = []
             for session in peer.sessions:
@@ -99,7 +104,11 @@ class Post:
         """Take in rows of the database: (seq, rank, attempt, sender, to, ms, options, body) each."""
         # What was settled since the last commit is in the database still: it must not come back.
         settled = {seq for recipient, _, seq in self._state.writes.settled if recipient == peer.id}
-        peer.mailbox.refill((Letter(*row) for row in rows if row[0] not in settled), is_all=is_all)
+        letters = [Letter(*row) for row in rows if row[0] not in settled]
+        peer.mailbox.refill(letters, is_all=is_all)
+        for letter in letters:  # one whose time came while a session had it, and that came back
+            if letter.options is not None and letter.seq not in peer.mailbox.in_flight and _is_expired(letter, turn):
+                self._expire(peer, letter.rank, letter.seq, turn)
         self.push(peer, turn)
 
     def ack(self, session: Session, stage: int, pairs: list[Any], turn: Turn) -> None:
@@ -181,6 +190,9 @@ class Post:
 
     def tick(self, turn: Turn) -> None:
         """Deliver again what was not acknowledged within its lease, and what had to wait until now."""
+        if turn.now_ms >= self._next_expiry_ms:
+            self._next_expiry_ms = _NEVER_MS  # until the rows say otherwise
+            turn.fetches.append(Fetch("expired", 0, (0, 0), EXPIRIES_A_TICK_MAX))
         for peer in self._state.roster.peers.values():
             for letter in list(peer.mailbox.in_flight.values()):
                 if letter.due_ms <= turn.at_ms and not self._may_stay(letter, turn):
@@ -234,6 +246,35 @@ class Post:
         letter.due_ms = turn.at_ms + _DELIVERY_LEASE_MS
         return True
 
+    def expire(self, rows: list[tuple[int, int, Mail]], turn: Turn) -> None:
+        """Bury what was not delivered in time; `rows` are (ms, recipient, where it is), the earliest first."""
+        settled = set(self._state.writes.settled)
+        for at_ms, recipient, found in rows:
+            if at_ms > turn.now_ms:
+                self._next_expiry_ms = min(self._next_expiry_ms, at_ms)
+                return
+            self._state.writes.expired.append((at_ms, found.seq, recipient))
+            peer = self._state.roster.peers[self._state.texts[recipient]]
+            is_waiting = found.rank is not None and not found.is_delivered
+            if not is_waiting or (recipient, found.rank, found.seq) in settled:
+                continue
+            if found.seq not in peer.mailbox.in_flight:  # what a session has may still be confirmed; see `_wait`
+                assert found.rank is not None
+                self._expire(peer, found.rank, found.seq, turn)
+        if rows:  # there may be more
+            self._next_expiry_ms = 0
+
+    def _let_expire(self, peer: Peer, letter: Letter) -> None:
+        at_ms = _expiry_ms(letter)
+        self._state.writes.expiries.append((at_ms, letter.seq, peer.id))
+        self._next_expiry_ms = min(self._next_expiry_ms, at_ms)
+
+    def _expire(self, peer: Peer, rank: int, seq: int, turn: Turn) -> None:
+        if peer.mailbox.settle(seq) is None:
+            peer.mailbox.settle_stored(is_delivered=False)
+        self._state.writes.settled.append((peer.id, rank, seq))
+        self._bury(seq, peer, "expired", turn)
+
     def _lease(self, letter: Letter, turn: Turn) -> None:
         letter.attempt += 1
         letter.lease = next(self._state.numbers.leases)
@@ -252,6 +293,8 @@ class Post:
             peer.mailbox.settle(letter.seq)
             self._state.writes.settled.append((peer.id, letter.rank, letter.seq))
             self._bury(letter.seq, peer, "too many attempts", turn)
+        elif letter.options is not None and _is_expired(letter, turn):
+            self._expire(peer, letter.rank, letter.seq, turn)
         else:
             peer.mailbox.put_back(letter, not_before_ms=turn.at_ms + delay_ms)
 
@@ -265,3 +308,12 @@ class Post:
             other = self._state.roster.sessions.get(link)
             if other is not None and other is not session:
                 other.letters.pop(letter.seq, None)
+
+
+def _expiry_ms(letter: Letter) -> int:
+    ttl_ms = (letter.options or {}).get("expires_ms")
+    return letter.time_ms + ttl_ms if isinstance(ttl_ms, int) else _NEVER_MS
+
+
+def _is_expired(letter: Letter, turn: Turn) -> bool:
+    return _expiry_ms(letter) <= turn.now_ms

@@ -79,6 +79,19 @@ def message(rows: Rows, seq: int) -> dict[str, Any] | None:
     return None
 
 
+def heading(rows: Rows, seq: int, reader: int) -> dict[str, Any] | None:
+    """Return who wrote a message or task to whom with which options, and whether it ever was for the peer `reader`."""
+    sql = """
+        SELECT m.kind, s.text, r.text, m.options FROM message m JOIN origin o ON o.id = m.origin
+        JOIN address s ON s.id = o.peer JOIN address r ON r.id = m.recipient WHERE m.seq = ?
+    """
+    for kind, sender, to, options in rows(sql, seq):
+        found = where(rows, reader, seq)
+        is_recipient = found["is_unread"] or bool(found["receipts"])
+        return {"kind": kind, "from": sender, "to": to, "options": unpack(options) or {}, "is_recipient": is_recipient}
+    return None
+
+
 def seen_by(found: dict[str, Any] | None, reader: str, *, seq: int) -> dict[str, Any]:
     """Return of `message` what `reader` may see: its sender and operators all, a recipient its own receipts.
 

@@ -79,6 +79,9 @@ class Peer:
     mailbox: Mailbox
     since_ms: int = 0
     """Since when it is connected or not; 0: it never came."""
+    sends_left: float = 0.0
+    sends_at_ms: int = 0
+    """How many sends its rate allowed when it sent last, and when that was on the steady clock; 0 before the first."""
     away_ms: int | None = None
     away_text: str | None = None
     """What was said by hand, and when; both None for who is not away."""

@@ -65,6 +65,7 @@ class Hub:
         operator = this_operator()
         operator_key = load_or_make_key(state.key_of(operator), owner=str(operator))
         self._store = Store(state.database, durability=settings.durability)
+        self._sends_per_second = settings.sends_per_second
         self._router: Router | None = None
         self._holds_unknown_keys = settings.holds_unknown_keys
         self._told_fault = ""  # what the log says is wrong with the database now
@@ -174,7 +175,14 @@ class Hub:
 
     def _load(self) -> Decider:
         snapshot = self._store.load(now_ms=_wall_ms())
-        decider = Decider(snapshot, self._numbers, facts=self._facts, at_ms=_steady_ms(), archive=self._store)
+        decider = Decider(
+            snapshot,
+            self._numbers,
+            facts=self._facts,
+            at_ms=_steady_ms(),
+            archive=self._store,
+            sends_per_second=self._sends_per_second,
+        )
         decider.state.counts = self._counts  # of the process: they outlive a turn that is undone
         return decider
 

@@ -21,6 +21,7 @@ class HubSettings:
     host: the address to listen on; other machines need one that they reach.
     port: the TCP port; 0 takes a free one.
     durability: `full` survives a power cut, `fast` any crash of a process.
+    sends_per_second: how many messages and tasks one peer may send; 0 is as many as it can.
     keep: how much of what is over is kept.
     holds_unknown_keys: whether keys that come from other machines are held as pending, for somebody to accept.
     """
@@ -29,5 +30,6 @@ class HubSettings:
     host: str = HOST_DEFAULT
     port: int = PORT_DEFAULT
     durability: Durability = "full"
+    sends_per_second: int = 0
     keep: Keep = field(default_factory=Keep)
     holds_unknown_keys: bool = False

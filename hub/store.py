@@ -49,6 +49,10 @@ _MESSAGE: Final = "INSERT INTO message VALUES (?,?,?,?,?,?,?,?,?)"
 _DELIVERY: Final = "INSERT INTO delivery VALUES (?,?,?,0,NULL)"
 _SETTLED: Final = "DELETE FROM delivery WHERE recipient=? AND rank=? AND seq=?"
 _ATTEMPT: Final = "UPDATE delivery SET attempt=? WHERE recipient=? AND rank=? AND seq=?"
+_SEND_KEY: Final = "INSERT INTO send_key VALUES (?,?,?,?)"
+_REPLY: Final = "INSERT INTO reply VALUES (?,?)"
+_EXPIRY: Final = "INSERT INTO expiry VALUES (?,?,?)"
+_EXPIRED: Final = "DELETE FROM expiry WHERE at_ms=? AND seq=? AND recipient=?"
 _DELIVERED: Final = "UPDATE delivery SET delivered_ms=? WHERE recipient=? AND rank=? AND seq=?"
 _RECEIPT: Final = (
     "INSERT INTO receipt VALUES (?,?,?,?,?,?) ON CONFLICT DO UPDATE SET last_seq=max(last_seq, excluded.last_seq)"
@@ -252,6 +256,14 @@ class Store:
                     connection.execute("UPDATE hub SET saved_seq = ?, open_seq = ?", writes.saved)
                 if writes.messages:
                     many(_MESSAGE, writes.messages)
+                if writes.send_keys:
+                    many(_SEND_KEY, [(*key, *sent) for key, sent in writes.send_keys.items()])
+                if writes.replies:
+                    many(_REPLY, writes.replies)
+                if writes.expiries:
+                    many(_EXPIRY, writes.expiries)
+                if writes.expired:
+                    many(_EXPIRED, writes.expired)
                 if writes.deliveries:
                     many(_DELIVERY, writes.deliveries)
                 if writes.attempts:
@@ -301,7 +313,9 @@ class Store:
         """Delete one slice of what is over: all of it or nothing."""
         with _told(self._path), self.database.atomic("IMMEDIATE"):
             many = self._connection.executemany
-            many("DELETE FROM message WHERE seq = ?", [(seq,) for seq in (*removal.messages, *removal.tasks)])
+            gone = [(seq,) for seq in (*removal.messages, *removal.tasks)]
+            for table in ("message", "send_key", "reply"):
+                many(f"DELETE FROM {table} WHERE seq = ?", gone)
             for table, column in _TASK_TABLES:
                 many(f"DELETE FROM {table} WHERE {column} = ?", [(seq,) for seq in removal.tasks])
             many("DELETE FROM entry WHERE channel = ? AND seq = ?", removal.entries)
@@ -338,6 +352,13 @@ class Store:
                 return [receipts.mail(self.rows, fetch.recipient, seq) for seq in fetch.params["seqs"]]
             if fetch.what == "watch":
                 return [found for seq in fetch.params["seqs"] if (found := receipts.message(self.rows, seq))]
+            if fetch.what == "expired":
+                return [
+                    (at_ms, recipient, receipts.mail(self.rows, recipient, seq))
+                    for at_ms, seq, recipient in self._all(
+                        "SELECT * FROM expiry ORDER BY at_ms LIMIT ?", fetch.rows_max
+                    )
+                ]
             if fetch.what == "dead":
                 return [receipts.dead_letter(self.rows, seq) for seq in fetch.params["seqs"]]
             if fetch.what == "mailbox":
@@ -370,6 +391,17 @@ class Store:
         """Return a message or task as it was committed, with where it is for each recipient."""
         with _told(self._path):
             return receipts.message(self.rows, seq)
+
+    def heading(self, seq: int, reader: int) -> dict[str, Any] | None:
+        """Return who wrote a message or task to whom, and whether it is for `reader`."""
+        with _told(self._path):
+            return receipts.heading(self.rows, seq, reader)
+
+    def sent_under(self, peer: int, key: str) -> int | None:
+        """Return the seq of what `peer` sent under an idempotency key."""
+        with _told(self._path):
+            rows = self._all("SELECT seq FROM send_key WHERE peer = ? AND key = ?", peer, key)
+        return rows[0][0] if rows else None
 
     def task_ends(self, seqs: Iterable[int]) -> dict[int, tuple[TaskState, str]]:
         """Return the state and the sender of each of these that is a task, as they were committed."""

@@ -91,6 +91,14 @@ class Writes:
     """(attempt, recipient, rank, seq)."""
     settled: list[tuple[int, int, int]] = field(default_factory=list)
     """(recipient, rank, seq): nobody is owed it any more."""
+    send_keys: dict[tuple[int, str], tuple[int, int]] = field(default_factory=dict)
+    """(sender, idempotency key) → (seq, ms)."""
+    replies: list[tuple[int, int]] = field(default_factory=list)
+    """(thread, seq): a message that replies to another."""
+    expiries: list[tuple[int, int, int]] = field(default_factory=list)
+    """(ms, seq, recipient): dead if it is not delivered by then."""
+    expired: list[tuple[int, int, int]] = field(default_factory=list)
+    """(ms, seq, recipient): that time has come."""
     delivered: list[tuple[int, int, int, int]] = field(default_factory=list)
     """(ms, recipient, rank, seq): the recipient has it, and has not read it."""
     receipts: list[list[int]] = field(default_factory=list)
@@ -144,6 +152,7 @@ class Writes:
             or self.attempts
             or self.dead
             or self.dead_closed
+            or self.expired
             or self.channels
             or self.cursors
             or self.forgotten

@@ -566,12 +566,18 @@ class Client:
         body: str | bytes,
         *,
         priority: str | None = None,
+        reply_to: int | None = None,
+        expires_s: float | None = None,
+        key: str | None = None,
         wait: str | None = None,
         timeout_s: float | None = None,
     ) -> int:
         """Send a message; return its seq once the hub has it on disk. Sent again by itself after a reconnect.
 
         Args:
+            reply_to: the seq of a message to or from this peer, which this one answers.
+            expires_s: after so long it is dead, unless it was delivered.
+            key: the same key again, in any life of this peer, is answered with the first seq and stores nothing.
             wait: return only when its recipient has come to this stage: delivered, read or acked.
             timeout_s: how long to wait for that; for ever without it.
 
@@ -579,20 +585,32 @@ class Client:
             PeerError: what the hub says against it (unknown_recipient, mailbox_full, too_large, …).
             DeadLetter, DeadlinePassed: as `SentMessage.reached`; the message stays stored.
         """
+        options = _message_options(priority, reply_to, expires_s, key)
         if wait is None:
-            n = await self._next_send(to, _bytes(body), wire.MESSAGE, _options(priority))
+            n = await self._next_send(to, _bytes(body), wire.MESSAGE, options)
             return await self._sends[n]
-        sent = await self.send_watched(to, body, priority=priority)
+        sent = await self._send_watched(to, body, options)
         try:
             await sent.reached(wait, timeout_s=timeout_s)
         finally:
             sent.forget()
         return sent.seq
 
-    async def send_watched(self, to: str, body: str | bytes, *, priority: str | None = None) -> SentMessage:
+    async def send_watched(
+        self,
+        to: str,
+        body: str | bytes,
+        *,
+        priority: str | None = None,
+        reply_to: int | None = None,
+        expires_s: float | None = None,
+        key: str | None = None,
+    ) -> SentMessage:
         """Send a message and watch its receipts; returns once the hub has it on disk. `forget` it when done."""
-        options = {**(_options(priority) or {}), "watch": True}
-        n = await self._next_send(to, _bytes(body), wire.MESSAGE, options)
+        return await self._send_watched(to, body, _message_options(priority, reply_to, expires_s, key))
+
+    async def _send_watched(self, to: str, body: str | bytes, options: dict[str, Any] | None) -> SentMessage:
+        n = await self._next_send(to, _bytes(body), wire.MESSAGE, {**(options or {}), "watch": True})
         self._watching[n] = to
         try:
             seq = await self._sends[n]
@@ -601,6 +619,20 @@ class Client:
         if parse_address(to).kind is Kind.EVERYONE:  # only the hub knows who that is
             return await self.watch_message(seq)
         return self._messages[seq]
+
+    async def reply(
+        self,
+        message: Message,
+        body: str | bytes,
+        *,
+        priority: str | None = None,
+        expires_s: float | None = None,
+        key: str | None = None,
+    ) -> int:
+        """Answer a message to whoever sent it, in the same thread; return the seq of the answer."""
+        return await self.send(
+            message.sender, body, priority=priority, reply_to=message.seq, expires_s=expires_s, key=key
+        )
 
     async def watch_message(self, seq: int) -> SentMessage:
         """Watch the receipts of a message that was sent earlier.
@@ -853,7 +885,15 @@ class Client:
         """Return the unread messages to this peer without consuming them."""
         reply = await self.call("inbox", count=count, after=after)
         return [
-            Message(each["seq"], each["from"], each["to"], each["sent_ms"], each["body"], 0, 0, {})
+            Message(each["seq"], each["from"], each["to"], each["sent_ms"], each["body"], 0, 0, each["options"])
+            for each in reply["messages"]
+        ]
+
+    async def thread(self, seq: int, *, count: int = 100) -> list[Message]:
+        """Return the messages of the thread that `seq` belongs to which this peer sent or got, read or not."""
+        reply = await self.call("message.thread", seq=seq, count=count)
+        return [
+            Message(each["seq"], each["from"], each["to"], each["sent_ms"], each["body"], 0, 0, each["options"])
             for each in reply["messages"]
         ]
 
@@ -1155,3 +1195,12 @@ def _bytes(body: str | bytes) -> bytes:
 
 def _options(priority: str | None) -> dict[str, Any] | None:
     return None if priority is None else {"priority": Priority(priority).value}
+
+
+def _message_options(
+    priority: str | None, reply_to: int | None, expires_s: float | None, key: str | None
+) -> dict[str, Any] | None:
+    expires_ms = None if expires_s is None else max(1, round(expires_s * 1000))
+    chosen = {"reply_to": reply_to, "expires_ms": expires_ms, "key": key}
+    options = {**(_options(priority) or {}), **{name: value for name, value in chosen.items() if value is not None}}
+    return options or None

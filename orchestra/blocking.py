@@ -172,11 +172,29 @@ class Client:
         body: str | bytes,
         *,
         priority: str | None = None,
+        reply_to: int | None = None,
+        expires_s: float | None = None,
+        key: str | None = None,
         wait: str | None = None,
         timeout_s: float | None = None,
     ) -> int:
         """Send a message; return its seq once the hub has it on disk, or once it came to the stage `wait`."""
-        return self._loop.run(self._client.send(to, body, priority=priority, wait=wait, timeout_s=timeout_s))
+        return self._loop.run(
+            self._client.send(
+                to,
+                body,
+                priority=priority,
+                reply_to=reply_to,
+                expires_s=expires_s,
+                key=key,
+                wait=wait,
+                timeout_s=timeout_s,
+            )
+        )
+
+    def reply(self, message: Message, body: str | bytes, *, priority: str | None = None) -> int:
+        """Answer a message to whoever sent it, in the same thread; return the seq of the answer."""
+        return self._loop.run(self._client.reply(message, body, priority=priority))
 
     def send_all(self, to: str, bodies: Iterable[str | bytes]) -> list[int]:
         """Send many messages to one address, in their order and in batches; return their seqs."""

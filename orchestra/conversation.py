@@ -87,6 +87,17 @@ class Message(NamedTuple):
         return self.body.decode("utf-8", "replace")
 
     @property
+    def reply_to(self) -> int | None:
+        """The seq of the message that this one answers."""
+        return self.options.get("reply_to")
+
+    @property
+    def thread(self) -> int:
+        """The seq of the first message of its thread; its own, where it answers none."""
+        thread: int = self.options.get("thread", self.seq)
+        return thread
+
+    @property
     def entry(self) -> str:
         """The name of an entry of a channel that overwrites the earlier one of its name; "" where it has none."""
         return str(self.options.get("entry", ""))
@@ -589,20 +600,23 @@ class Conversation:
                 if self._held.get(sent[2]) == sent[3]:
                     del self._held[sent[2]]
             elif sent[5] and sent[5].get("watch"):
-                self._is_watched(first_n + i, first_seq + i, sent[3])
+                # Under a key it may have been stored in an earlier life, and have moved on since.
+                self._is_watched(
+                    first_seq + i, sent[3], is_new=first_n + i not in self._resent and "key" not in sent[5]
+                )
             found.append(Stored(first_n + i, first_seq + i))
         if self._resent and not sends:
             self._resent.clear()
 
-    def _is_watched(self, n: int, seq: int, kind: int) -> None:
-        """What was asked to be watched is stored. An earlier session may have been told of it: ask where it is."""
+    def _is_watched(self, seq: int, kind: int, *, is_new: bool) -> None:
+        """What was asked to be watched is stored. Of what is not new, an earlier session may have been told: ask."""
         if kind == TASK:
-            if n in self._resent:
+            if not is_new:
                 self.watch([seq])
-        elif n in self._resent:
-            self.watch_messages([seq])
-        else:
+        elif is_new:
             self._watched_messages.add(seq)
+        else:
+            self.watch_messages([seq])
 
     def _replied(self, record: Record, found: list[Happening]) -> None:
         _, ref, result = record

@@ -24,6 +24,7 @@ OrchestraError                     has a `code` for machines and one sentence fo
 │   ├── NotRetryable               the task is not over, or completed
 │   ├── NotAsked                   the task waits for no answer
 │   ├── MailboxFull                try again later
+│   ├── RateLimited                try again later: the sender sends too often
 │   ├── HubFull                    try again later
 │   ├── DeadLetter                 a message that was waited for is dead
 │   ├── Offline                    a live request to a peer that is not connected
@@ -149,6 +150,10 @@ class NotAsked(PeerError):
 
 class MailboxFull(PeerError):
     code, is_temporary = "mailbox_full", True
+
+
+class RateLimited(PeerError):
+    code, is_temporary = "rate_limited", True
 
 
 class HubFull(PeerError):

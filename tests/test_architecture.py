@@ -42,6 +42,7 @@ PURE = [
     "hub/channel.py",
     "hub/channels.py",
     "hub/cursors.py",
+    "hub/conditions.py",
     "hub/dead.py",
     "hub/decider.py",
     "hub/enrolment.py",

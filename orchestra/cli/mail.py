@@ -11,7 +11,19 @@ import click
 from orchestra.stage import STAGES
 from orchestra.task import Priority
 
-from .shared import FAILED, ago, clean, client_options, fail, print_json, say, table, text_or_stdin, with_client
+from .shared import (
+    FAILED,
+    Duration,
+    ago,
+    clean,
+    client_options,
+    fail,
+    print_json,
+    say,
+    table,
+    text_or_stdin,
+    with_client,
+)
 
 if TYPE_CHECKING:
     from orchestra.aio import Client
@@ -28,6 +40,9 @@ if TYPE_CHECKING:
     show_default="normal",
     help="What is more urgent is taken first.",
 )
+@click.option("--reply-to", type=click.IntRange(1), default=None, help="ID of a message to or from you.")
+@click.option("--expires", "expires_s", type=Duration(), default=None, help="Give it up when not delivered by then.")
+@click.option("--key", default=None, help="Send once: the same key again changes nothing and prints the same ID.")
 @click.option(
     "--wait",
     type=click.Choice(STAGES[1:]),
@@ -47,6 +62,9 @@ def send(
     to: str,
     text: str | None,
     priority: str | None,
+    reply_to: int | None,
+    expires_s: float | None,
+    key: str | None,
     wait: str | None,
     timeout: float | None,
     state: Path | None,
@@ -71,9 +89,10 @@ def send(
 
     async def sending(client: Client) -> None:
         if wait is None:
-            told(await client.send(to, body, priority=priority), STAGES[0])
+            seq = await client.send(to, body, priority=priority, reply_to=reply_to, expires_s=expires_s, key=key)
+            told(seq, STAGES[0])
             return
-        sent = await client.send_watched(to, body, priority=priority)
+        sent = await client.send_watched(to, body, priority=priority, reply_to=reply_to, expires_s=expires_s, key=key)
         try:
             await sent.reached(wait, timeout_s=timeout)
         finally:
@@ -84,20 +103,35 @@ def send(
 
 @click.command()
 @click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many at most.")
+@click.option("--thread", type=click.IntRange(1), default=None, help="The whole thread of this message, read or not.")
 @client_options
 @click.pass_context
-def inbox(ctx: click.Context, limit: int, state: Path | None, address: str | None, as_json: bool) -> None:
+def inbox(
+    ctx: click.Context, limit: int, thread: int | None, state: Path | None, address: str | None, as_json: bool
+) -> None:
     """Show the unread messages to you; they stay unread until `orchestra read`."""
-    messages = with_client(state, address, lambda client: client.inbox(count=limit))
+
+    async def looking(client: Client) -> list[Message]:
+        if thread is None:
+            return await client.inbox(count=limit)
+        return await client.thread(thread, count=limit)
+
+    messages = with_client(state, address, looking)
     if as_json:
         print_json([_facts(message) for message in messages])
     elif messages:
         now_ms = time.time_ns() // 1_000_000
         rows = [
-            [str(message.seq), message.sender, ago(message.time_ms, now_ms=now_ms), _preview(message.text)]
+            [
+                str(message.seq),
+                message.sender,
+                ago(message.time_ms, now_ms=now_ms),
+                str(message.reply_to or ""),
+                _preview(message.text),
+            ]
             for message in messages
         ]
-        table(["ID", "FROM", "SENT", "TEXT"], rows)
+        table(["ID", "FROM", "SENT", "REPLY TO", "TEXT"], rows)
     else:
         say("no unread messages")
         ctx.exit(FAILED)
@@ -132,7 +166,8 @@ def read(
         print_json([_facts(message) for message in messages])
     for message in [] if as_json else messages:
         sent = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(message.time_ms / 1000))
-        click.echo(click.style(f"{message.seq}  from {message.sender}  {sent}", bold=True))
+        reply = f"  reply to {message.reply_to}, thread {message.thread}" if message.reply_to else ""
+        click.echo(click.style(f"{message.seq}  from {message.sender}  {sent}{reply}", bold=True))
         click.echo(clean(message.text) + "\n")
     missing = set(seqs) - {message.seq for message in messages}
     if missing:
@@ -145,6 +180,8 @@ def _facts(message: Message) -> dict[str, object]:
         "from": message.sender,
         "to": message.to,
         "sent_ms": message.time_ms,
+        "reply_to": message.reply_to,
+        "thread": message.thread,
         "text": message.text,
     }
 

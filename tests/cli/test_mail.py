@@ -87,8 +87,8 @@ def test_looking_does_not_consume_and_reading_does(desk: Place, known: Callable[
         desk.run("send", to, text)
     for _ in range(2):
         rows = [line.split("\t") for line in desk.run("inbox", "--as", to).stdout.splitlines()]
-        assert rows[0] == ["ID", "FROM", "SENT", "TEXT"]
-        assert [row[3] for row in rows[1:]] == ["first", "second", "third"]
+        assert rows[0] == ["ID", "FROM", "SENT", "REPLY TO", "TEXT"]
+        assert [row[4] for row in rows[1:]] == ["first", "second", "third"]
     ids = [row[0] for row in rows[1:]]
 
     read = desk.run("read", ids[1], "--as", to)
@@ -199,3 +199,49 @@ def test_trace_tells_the_story_of_a_message(desk: Place, known: Callable[[str], 
     assert [line["who"] for line in lines][1:] == [to, "hub"]
     assert lines[-1]["what"].startswith(f"nothing is left to do: {to} has read it")
     assert desk.run("trace", "999999").assert_is_one_sentence(1) == "there is no message or task 999999"
+
+
+def test_a_reply_shows_its_thread_read_or_not(desk: Place, known: Callable[[str], str]) -> None:
+    one, two = known("matrix/asks"), known("matrix/answers")
+    first = str(desk.run("send", two, "why?", "--as", one, "--json").data["seq"])
+    second = str(desk.run("send", one, "because", "--reply-to", first, "--as", two, "--json").data["seq"])
+    read = desk.run("read", second, "--as", one)
+    assert f"  reply to {first}, thread {first}\n" in read.stdout
+    for address in (one, two):
+        rows = [line.split("\t") for line in desk.run("inbox", "--thread", second, "--as", address).stdout.splitlines()]
+        assert [(row[0], row[3], row[4]) for row in rows[1:]] == [(first, "", "why?"), (second, first, "because")]
+    data = desk.run("inbox", "--thread", first, "--as", one, "--json").data
+    assert [(each["reply_to"], each["thread"]) for each in data] == [(None, int(first)), (int(first), int(first))]
+    refused = desk.run("send", one, "me too", "--reply-to", first, "--as", known("matrix/stranger"))
+    assert "a message that you sent or got" in refused.assert_is_one_sentence(2)
+
+
+def test_a_key_sends_once_also_in_another_process(desk: Place, known: Callable[[str], str]) -> None:
+    to = known("matrix/keyed")
+    sent = [desk.run("send", to, "once", "--key", "nightly-1", "--json").data["seq"] for _ in range(2)]
+    assert sent[0] == sent[1]
+    assert len(desk.run("inbox", "--as", to, "--json").data) == 1
+
+
+def test_what_expires_is_a_dead_letter_that_can_be_sent_again_or_dropped(
+    desk: Place, known: Callable[[str], str]
+) -> None:
+    to = known("matrix/late")
+    ended = desk.run("send", to, "too late", "--expires", "0.01s", "--wait", "delivered", "--timeout", "30")
+    seq = ended.stdout.split()[1]
+    assert (ended.code, ended.stdout) == (1, f"message {seq} to {to} is dead\n")
+    assert f"message {seq} to {to} is dead: expired; see: orchestra trace {seq}" in ended.stderr
+    rows = [line.split("\t") for line in desk.run("dead", "list").stdout.splitlines()]
+    assert rows[0] == ["ID", "FROM", "TO", "DIED", "REASON", "TEXT"]
+    assert [row[5] for row in rows if row[0] == seq] == ["too late"]
+    assert f"for {to}: expired" in desk.run("dead", "show", seq).stdout
+    assert desk.run("dead", "resend", seq, "--as", to).code == 3, "it is not the recipient's"
+    again = desk.run("dead", "resend", seq)
+    new = again.stdout.split()[-1]
+    assert again.stdout == f"message {seq} to {to} is sent again as {new}\n"
+    assert f"sent again as {new} by operator/" in desk.run("dead", "show", seq).stdout
+    other = desk.run("send", to, "x", "--expires", "0.01s", "--wait", "read", "--timeout", "30").stdout.split()[1]
+    assert desk.run("dead", "show", other, "--json").data["dead"][0]["reason"] == "expired"
+    assert desk.run("dead", "drop", other).stdout == "1 dead letter is dropped\n"
+    assert other not in {str(each["seq"]) for each in desk.run("dead", "list", "--json", "--limit", "5").data}
+    assert "no dead letter" in desk.run("dead", "show", "999999").assert_is_one_sentence(1)

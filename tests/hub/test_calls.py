@@ -166,7 +166,7 @@ def test_looking_at_the_inbox_consumes_nothing(hub: FakeHub) -> None:
         assert [each["seq"] for each in found] == sent
     assert found[0] == {
         "seq": sent[0], "from": "operator/o", "to": "agent/a", "sent_ms": hub.clock.now_ms, "rank": 3,
-        "body": b"body 0",
+        "delivered_ms": None, "options": {"priority": "low"}, "body": b"body 0",
     }  # fmt: skip
     assert [each["seq"] for each in agent.call("inbox", after=sent[0], count=5)["messages"]] == sent[1:]
     assert [each["seq"] for each in agent.call("inbox", count=1)["messages"]] == sent[:1]
