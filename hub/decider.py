@@ -199,6 +199,9 @@ class Decider:
         session = self.state.roster.sessions.get(fetch.link)
         if session is None:  # it left meanwhile; its client asks again
             return
+        if fetch.what == "watch" and (self.state.writes.receipts or self.state.writes.dead):
+            turn.fetches.append(fetch)  # the rows are older than these: who begins to watch would never hear of them
+            return
         try:
             turn.send(fetch.link, [REPLY, fetch.ref, calls.LOADED[fetch.what](self, session, fetch, rows, turn)])
         except PeerError as error:

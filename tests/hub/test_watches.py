@@ -45,6 +45,17 @@ def test_the_sender_is_told_of_each_stage_with_its_time(hub: FakeHub) -> None:
     assert sender.session.watched_messages == set()
 
 
+def test_who_begins_to_watch_in_the_moment_a_message_is_read_is_told_so(hub: FakeHub) -> None:
+    agent, sender = hub.join("agent/a"), hub.join("operator/o")
+    seq = sender.send("agent/a")
+    hub.say(
+        (agent, [[wire.CALL, 1, "inbox.read", {"seqs": [seq]}]]),
+        (sender, [[wire.CALL, 1, "message.watch", {"seqs": [seq]}]]),
+    )
+    (reply,) = sender.take()
+    assert reply[2]["messages"][0]["recipients"][0]["stage"] == "read"
+
+
 @pytest.mark.parametrize(("stage", "name"), [(READ, "read"), (ACKED, "acked")])
 def test_an_ack_of_a_watched_message_is_on_disk_before_anybody_is_told(hub: FakeHub, stage: int, name: str) -> None:
     agent, sender = hub.join("agent/a", credit=9), hub.join("operator/o")
