@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from orchestra import wire
-from orchestra.conversation import Message
+from orchestra.conversation import AnswerGiven, Assigned, Message, Receipted
 from orchestra.task import NEXT, RANK, TaskState
 
 if TYPE_CHECKING:
     from .peers import Process
+    from .tables import MessageRow
     from .world import World
 
 
@@ -52,6 +53,9 @@ def nothing_is_stored_twice(world: World) -> Iterator[str]:
     seen: dict[bytes, int] = {}
     last: dict[bytes, int] = {}
     for row in world.tables.messages.values():
+        if not row.epoch:  # made by the hub
+            yield from _is_resent(world, row)
+            continue
         if row.body in seen:
             yield f"{seen[row.body]} and {row.seq} are the same send {row.n}"
         seen[row.body] = row.seq
@@ -211,10 +215,10 @@ def nothing_is_handed_over_twice(world: World, process: Process, message: Messag
 def what_arrives_is_what_was_sent(world: World, process: Process, message: Message) -> Iterator[str]:
     """A message arrives where it was sent to, from who sent it, unchanged."""
     sent = world.truth.sent.get(message.body)
-    if sent is None or (sent.sender, sent.to) != (message.sender, message.to):
+    if sent is None or sent.sender != message.sender:
         yield f"{process.slot.address} was handed {message.seq}, which is not what was sent: {sent}"
-    elif sent.to not in ("*", process.slot.address):
-        yield f"{process.slot.address} was handed {message.seq}, which was sent to {sent.to}"
+    elif sent.to not in ("*", process.slot.address) or message.to not in (sent.to, process.slot.address):
+        yield f"{process.slot.address} was handed {message.seq} to {message.to}, which was sent to {sent.to}"
 
 
 def messages_arrive_in_the_order_sent(world: World, process: Process, message: Message) -> Iterator[str]:
@@ -262,6 +266,34 @@ def watchers_are_told_the_truth(world: World, seq: int, state: str) -> Iterator[
         yield f"a watcher of task {seq} was told {state}; the table has {world.tables.tasks[seq].state}"
 
 
+def receipts_tell_the_truth(world: World, process: Process, receipt: Receipted) -> Iterator[str]:
+    """Who watches a message is told only what its receipts say."""
+    place, stage = (receipt.recipient, receipt.seq), receipt.stage
+    is_true = {
+        "stored": True,
+        "delivered": bool(world.tables.owed.get(place, place in world.tables.read)) or place in world.tables.dead,
+        "read": place in world.tables.read,
+        "acked": place in world.tables.read,
+        "dead": place in world.tables.dead,
+    }[stage]
+    if not is_true:
+        yield f"{process.slot.address} was told that {receipt.seq} is {stage} for {receipt.recipient}, which it is not"
+
+
+def a_checkpoint_outlives_its_attempt(world: World, process: Process, assigned: Assigned) -> Iterator[str]:
+    """An attempt begins with the newest checkpoint of the earlier ones that an agent was told is kept, or a newer."""
+    kept = world.truth.checkpoints.get(assigned.seq)
+    left = assigned.options.get("checkpoint")
+    if kept is not None and (left is None or _attempt_of(left) < _attempt_of(kept)):
+        yield f"{process.slot.address} begins task {assigned.seq} with {left}, and {kept} was kept"
+
+
+def an_answer_reaches_who_asked(world: World, process: Process, given: AnswerGiven) -> Iterator[str]:
+    """An agent is told only what somebody answered to its task."""
+    if given.text not in world.truth.answers.get(given.seq, ()):
+        yield f"{process.slot.address} was told {given.text!r} of task {given.seq}, which nobody answered"
+
+
 # At the end.
 
 
@@ -276,6 +308,11 @@ def nothing_is_left_undone(world: World) -> Iterator[str]:
         for seq in process.watched:
             if (process.epoch, seq) not in world.truth.finished:
                 yield f"{address} watches task {seq} and was not told its end"
+        for seq, to in process.watched_messages.items():
+            for recipient in _meant_for(world, to, address):
+                told = process.receipts.get((seq, recipient))
+                if told not in ("read", "acked", "dead"):
+                    yield f"{address} watches {seq}, and was told last that it is {told} for {recipient}"
         for channel, got in process.entries.items():
             entries = world.tables.entries.get(channel, [])
             newest = entries[-1:] if entries and entries[-1] > process.after[channel] else []
@@ -286,6 +323,18 @@ def nothing_is_left_undone(world: World) -> Iterator[str]:
     for seq, task in world.tables.tasks.items():
         if not TaskState(task.state).is_over:
             yield f"task {seq} is still {task.state}"
+
+
+def _is_resent(world: World, row: MessageRow) -> Iterator[str]:
+    """A message that the hub made is a dead letter that was sent again."""
+    address, seq = world.tables.resent.get(row.seq, ("", 0))
+    dead = world.tables.messages.get(seq)
+    if dead is None or (address, dead.sender, dead.body) != (row.to, row.sender, row.body):
+        yield f"{row.seq} to {row.to} was made of {seq} to {address}, which is {dead}"
+
+
+def _attempt_of(checkpoint: bytes) -> int:
+    return int(checkpoint.split()[0])
 
 
 def _meant_for(world: World, to: str, sender: str) -> list[str]:

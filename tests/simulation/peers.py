@@ -24,7 +24,7 @@ from orchestra.limits import (
     PROVE_S,
     WORK_LEASE_S,
 )
-from orchestra.stage import ACKED, READ
+from orchestra.stage import ACKED, DEAD, READ, STAGES
 
 from .clock import PeerClock
 from .network import Connection
@@ -39,6 +39,7 @@ _PROVE_MS = int(PROVE_S * 1000)
 _CONNECT_MS = int(CONNECT_S * 1000)
 _BACKOFF_MS_MIN, _BACKOFF_MS_MAX = int(BACKOFF_S_MIN * 1000), int(BACKOFF_S_MAX * 1000)
 _GRACE_MS = int(KILL_GRACE_S * 1000)
+_WAY = (*STAGES, DEAD)  # news may come twice, and an answer may be older than an event
 _decode = wire.Decoder(wire.FROM_HUB).decode
 
 
@@ -107,6 +108,12 @@ class Process:
         self._subscribes: dict[int, str] = {}
         self._bodies: dict[int, bytes] = {}
         self._results: dict[int, tuple[int, int]] = {}
+        self.receipts: dict[tuple[int, str], str] = {}
+        """(seq, recipient) → the latest stage of a watched message that was told."""
+        self.watched_messages: dict[int, str] = {}
+        """Seq → where a message went that this process watches."""
+        self._watching: dict[int, str] = {}
+        self._checkpoints: dict[int, tuple[int, bytes]] = {}
         self._heard_ms = self._spoke_ms = self._opened_ms = self._greeted_ms = self._proved_ms = 0
         self._try_ms = 0
         self._backoff_ms = _BACKOFF_MS_MIN
@@ -122,8 +129,11 @@ class Process:
         body = b"%d" % (len(self.world.truth.sent) + 1)
         n = self.talk.send(to, body, kind, options)
         self._bodies[n] = body
-        if kind == wire.TASK and (options or {}).get("watch"):
-            self._submits.add(n)
+        if (options or {}).get("watch"):
+            if kind == wire.TASK:
+                self._submits.add(n)
+            else:
+                self._watching[n] = to
         self.world.truth.sent[body] = Sent(self.slot.address, self.epoch, n, to, kind)
         self.flush()
 
@@ -275,6 +285,12 @@ class Process:
                     if work.seq == happening.seq and work.lease == happening.lease:
                         work.is_canceled = True
                         work.stop(self.clock.at_ms)
+            case core.Receipted():
+                place = happening.seq, happening.recipient
+                self.receipts[place] = max(self.receipts.get(place, "stored"), happening.stage, key=_WAY.index)
+                self.world.receipt_told(self, happening)
+            case core.AnswerGiven():
+                self.world.answer_given(self, happening)
             case core.Finished():
                 self.world.watcher_told(self, happening.seq, happening.state)
             case core.Replied():
@@ -289,6 +305,8 @@ class Process:
             task, lease = self._results.pop(n)
             self.world.result_stored(self, n, task, lease)
             return
+        if n in self._watching:
+            self.watched_messages[seq] = self._watching.pop(n)
         if n in self._submits:
             self.watched.add(seq)
             self.talk.watches(seq)
@@ -310,6 +328,9 @@ class Process:
             self.after[channel] = result["after"]
             self.world.subscribed(self, channel)
         method = self.calls.pop(ref, "")
+        if ref in self._checkpoints:
+            seq, data = self._checkpoints.pop(ref)
+            self.world.truth.checkpoints[seq] = data
         if method == "inbox":
             seqs = [each["seq"] for each in result["messages"]]
             if seqs:
@@ -352,6 +373,14 @@ class Process:
         duration_ms = (assigned.seq * 7919 + assigned.attempt * 104_729) % self.world.plan.work_ms_max
         self.works.append(Work(assigned.seq, assigned.lease, assigned.attempt, at_ms + duration_ms))
         self.world.counts["assigned"] += 1
+        self.world.task_begun(self, assigned)
+        if duration_ms % 3 == 0:
+            data = b"%d of %d" % (assigned.attempt, assigned.seq)
+            ref = self.talk.call("task.checkpoint", {"seq": assigned.seq, "lease": assigned.lease, "data": data})
+            self._checkpoints[ref] = (assigned.seq, data)
+        if duration_ms % 4 == 0:
+            asked = {"seq": assigned.seq, "lease": assigned.lease, "number": 1, "question": "which one?"}
+            self.talk.call("task.ask", asked)
 
     def _work(self, at_ms: int) -> None:
         if at_ms - self._proved_ms >= _WORK_LEASE_MS:  # soon another agent may be given it

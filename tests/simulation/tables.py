@@ -48,6 +48,7 @@ class Tables:
     owed: (address, seq) of every delivery, with whether it was delivered and left unread; `owed_before` is how they
         were at the commit before this one.
     dead: (address, seq) → reason.
+    resent: seq of a message that was sent again → the dead letter (address, seq) that it was made of.
     read: (address, seq) that a receipt says was read or dealt with.
     tasks: by seq; `before` is how they were at the commit before this one.
     ends: seq of a task → the states in which it ever ended.
@@ -59,6 +60,7 @@ class Tables:
     owed: dict[tuple[str, int], bool] = field(default_factory=dict)
     owed_before: dict[tuple[str, int], bool] = field(default_factory=dict)
     dead: dict[tuple[str, int], str] = field(default_factory=dict)
+    resent: dict[int, tuple[str, int]] = field(default_factory=dict)
     read: set[tuple[str, int]] = field(default_factory=set)
     tasks: dict[int, TaskRow] = field(default_factory=dict)
     ends: dict[int, set[str]] = field(default_factory=dict)
@@ -85,6 +87,13 @@ class Tables:
             (text, seq): reason
             for text, seq, reason in store.rows(
                 "SELECT a.text, d.seq, d.reason FROM dead d JOIN address a ON a.id = d.recipient"
+            )
+        }
+        self.resent = {
+            resent: (text, seq)
+            for text, seq, resent in store.rows(
+                "SELECT a.text, d.seq, d.resent_seq FROM dead d JOIN address a ON a.id = d.recipient "
+                "WHERE d.resent_seq IS NOT NULL"
             )
         }
         self.before = self.tasks

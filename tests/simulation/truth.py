@@ -25,6 +25,8 @@ class Truth:
     retried: the tasks that somebody asked for another try of.
     results: (seq of a task, lease) → the number of the result that the hub said OK to.
     finished: (epoch, seq) → the state a watcher was told.
+    answers: seq of a task → the answers that somebody gave it.
+    checkpoints: seq of a task → the newest checkpoint that its agent was told is kept.
     seen: (address, channel) → the newest entry that an application with a cursor has dealt with.
     """
 
@@ -34,4 +36,6 @@ class Truth:
     retried: set[int] = field(default_factory=set)
     results: dict[tuple[int, int], int] = field(default_factory=dict)
     finished: dict[tuple[bytes, int], str] = field(default_factory=dict)
+    answers: dict[int, set[str]] = field(default_factory=dict)
+    checkpoints: dict[int, bytes] = field(default_factory=dict)
     seen: dict[tuple[str, str], int] = field(default_factory=dict)

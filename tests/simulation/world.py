@@ -12,7 +12,8 @@ from typing import Any, Final
 from unittest import mock
 
 from orchestra import wire
-from orchestra.conversation import Message
+from orchestra.conversation import AnswerGiven, Assigned, Message, Receipted
+from orchestra.task import TaskState
 from orchestra.wire import Record
 
 from . import invariants
@@ -65,6 +66,9 @@ class World:
             "acknowledge": self._acknowledge,
             "read": self._read,
             "cancel": self._cancel,
+            "answer": self._answer,
+            "resend": self._resend,
+            "drop": self._drop,
             "retry": self._retry,
             "subscribe": self._subscribe,
             "see": self._see,
@@ -152,11 +156,36 @@ class World:
         """The living process of a slot; the newest where there are two."""
         return next((each for each in reversed(self.processes) if each.slot.number == slot and not each.is_over), None)
 
-    def _send(self, slot: int, to: str, priority: str | None, count: int) -> None:
+    def _send(self, slot: int, to: str, priority: str | None, count: int, is_watched: bool) -> None:
         process = self._process(slot)
         if process is not None:
+            options: dict[str, Any] = {"priority": priority} if priority else {}
+            if is_watched and not to.startswith("channel/"):
+                options["watch"] = True
             for _ in range(count):
-                process.send(to, options={"priority": priority} if priority else None)
+                process.send(to, options=options or None)
+
+    def _resend(self, slot: int, pick: int) -> None:
+        self._deal_with_dead("dead.resend", slot, pick)
+
+    def _drop(self, slot: int, pick: int) -> None:
+        self._deal_with_dead("dead.drop", slot, pick)
+
+    def _deal_with_dead(self, method: str, slot: int, pick: int) -> None:
+        process, dead = self._process(slot), sorted({seq for _, seq in self.tables.dead})
+        if process is not None and dead:
+            process.call(method, seqs=[dead[pick % len(dead)]])
+
+    def _answer(self, slot: int, pick: int) -> None:
+        """Answer a task that asks."""
+        process = self._process(slot)
+        asking = [task.seq for task in self._tasks() if task.state == TaskState.INPUT_REQUIRED]
+        if process is not None and asking:
+            seq = asking[pick % len(asking)]
+            text = f"answer {self.counts['answers']} to {seq}"
+            self.counts["answers"] += 1
+            self.truth.answers.setdefault(seq, set()).add(text)
+            process.call("task.answer", seq=seq, text=text)
 
     def _submit(self, slot: int, to: str, terms: Terms) -> None:
         """Submit a task; `depends_on` and `not_before_ms` are said as they are known here."""
@@ -398,11 +427,9 @@ class World:
         self._heal()
         self.clocks.mend()
         self._start()
-        for slot in self.plan.slots:
-            process = self._process(slot.number)
-            assert process is not None
-            if slot.slots:
-                process.talk.offer(slot.slots)
+        for process in self.processes:
+            if process.slot.slots:
+                process.talk.offer(process.slot.slots)
         waited_ms = 0
         while waited_ms < _QUIET_MS_MAX and (waited_ms < 20_000 or self._is_busy()):
             self._pass_time(_QUIET_TICK_MS, tick_ms=_QUIET_TICK_MS)
@@ -412,6 +439,8 @@ class World:
                 process.see()
                 if waited_ms % 5000 == 0:
                     process.read_unread(self.tables)
+            if waited_ms % 5000 == 0:
+                self._start()
             self._look()
         self.counts["rest_ms"] += waited_ms
         self.tables.refresh(self.hub.store, is_all=True)
@@ -454,6 +483,15 @@ class World:
 
     def entry_handed(self, process: Process, message: Message) -> None:
         check(invariants.entries_arrive_in_order_without_a_gap, self, process, message.to)
+
+    def receipt_told(self, process: Process, receipt: Receipted) -> None:
+        check(invariants.receipts_tell_the_truth, self, process, receipt)
+
+    def task_begun(self, process: Process, assigned: Assigned) -> None:
+        check(invariants.a_checkpoint_outlives_its_attempt, self, process, assigned)
+
+    def answer_given(self, process: Process, given: AnswerGiven) -> None:
+        check(invariants.an_answer_reaches_who_asked, self, process, given)
 
     def watcher_told(self, process: Process, seq: int, state: str) -> None:
         self.truth.finished[process.epoch, seq] = state
