@@ -42,6 +42,7 @@ from .conversation import (
     Replied,
     Requested,
     Stored,
+    Unfollowed,
     Welcomed,
 )
 from .dealer import Dealer
@@ -355,6 +356,7 @@ class Client:
             Requested: self._was_requested,
             Answered: self._was_answered,
             Missed: self._has_missed,
+            Unfollowed: self._was_unfollowed,
             Ended: self._has_ended,
         }
         self._room = asyncio.Event()
@@ -1013,6 +1015,11 @@ class Client:
         place = self._line.places.get(missed.channel)
         if place is not None:
             place.missed = max(place.missed, missed.missed)
+
+    def _was_unfollowed(self, unfollowed: Unfollowed) -> None:
+        place = self._line.places.get(unfollowed.channel)
+        if place is not None:
+            place.fail(unfollowed.error)
 
     def _was_stored(self, stored: Stored) -> None:
         future = self._sends.pop(stored.n, None)

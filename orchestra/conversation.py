@@ -218,6 +218,13 @@ class Missed(NamedTuple):
     missed: int
 
 
+class Unfollowed(NamedTuple):
+    """The hub refused to go on with a channel, maybe after a reconnect; there are no more entries."""
+
+    channel: str
+    error: OrchestraError
+
+
 class Ended(NamedTuple):
     """The hub ended the session."""
 
@@ -241,6 +248,7 @@ Happening = (
     | Requested
     | Answered
     | Missed
+    | Unfollowed
     | Ended
 )
 
@@ -452,9 +460,13 @@ class Conversation:
                 self.call("message.unwatch", {"seqs": [seq]})
 
     def unsubscribe(self, channel: str) -> None:
-        self._subscribing.pop(channel, None)
-        if self._subscriptions.pop(channel, 0) != 0 and self.is_open:
+        if self._forget_channel(channel) and self.is_open:
             self.call("unsubscribe", {"channel": channel})
+
+    def _forget_channel(self, channel: str) -> bool:
+        """Take no more entries of a channel; return whether any were taken."""
+        self._subscribing.pop(channel, None)
+        return self._subscriptions.pop(channel, 0) != 0
 
     def watch_presence(self) -> int:
         """Follow who comes and goes; the reply and what follows say where everybody stands, as `Presence`.
@@ -678,10 +690,14 @@ class Conversation:
             if sent[0] == RESULT and self._held.get(sent[2]) == sent[3]:
                 del self._held[sent[2]]
         elif verb == CALL:
-            if self._calls.pop(ref, None) is None:
+            asked = self._calls.pop(ref, None)
+            if asked is None:
                 return
             self._calls_said.discard(ref)
             self._say_calls()
+            if asked[2] == "subscribe" and self._subscribing.get(asked[3]["channel"]) == ref:
+                self._forget_channel(asked[3]["channel"])
+                found.append(Unfollowed(asked[3]["channel"], error))
         elif verb == REQUEST:
             if self._requests.pop(ref, None) is None:
                 return

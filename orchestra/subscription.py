@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from .conversation import Conversation, Message
-from .errors import PeerError
+from .errors import OrchestraError, PeerError
 from .limits import CREDIT_DEFAULT, SEEN_S
 
 
@@ -96,10 +96,16 @@ class Place:
         self._has_begun = False
         self._given = self._seen = self._told = 0
         self._untold = 0
+        self._error: OrchestraError | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def put(self, message: Message) -> None:
         self.messages.append(message)
+        self.arrived.set()
+
+    def fail(self, error: OrchestraError) -> None:
+        """There are no more entries: the reader is told once it has read those that came."""
+        self._error = error
         self.arrived.set()
 
     async def begin(self) -> None:
@@ -128,6 +134,8 @@ class Place:
             while True:
                 while not self.messages:
                     self._line.check()
+                    if self._error is not None:
+                        raise self._error
                     self.arrived.clear()
                     await self.arrived.wait()
                 entry = self.messages.popleft()

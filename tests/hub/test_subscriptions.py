@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,25 @@ def test_a_reader_is_told_what_was_removed_before_it_came_and_while_it_was_behin
                 channel.trimmed_seq = sent[-1]
                 await _take(entries, CREDIT_DEFAULT + 1)
                 assert entries.missed == sent[-1]
+
+    run(scenario())
+
+
+def test_a_reader_whose_channel_is_gone_after_a_reconnect_is_told(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("operator/o") as maker:
+            await maker.call("channel.create", channel="channel/made")
+            reader = await hub.connect("matrix/m", patience_s=None)
+            entries = reader.subscribe("channel/made")
+            reading = asyncio.ensure_future(anext(entries))
+            await until(lambda: hub.decider.channels.all["channel/made"].followers)
+            (session,) = hub.decider.state.roster.peers["matrix/m"].sessions
+            del hub.decider.channels.all["channel/made"]
+            session.subscriptions.clear()
+            hub.hub._open_router().kick(session.link)
+            with pytest.raises(UnknownRecipient):
+                await soon(reading)
+            await reader.close()
 
     run(scenario())
 
