@@ -15,8 +15,9 @@ import random
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from rich.console import Console
 from rich.table import Table
@@ -27,26 +28,32 @@ from orchestra.memory.entry import Entry
 from orchestra.memory.recall import Filters, recall
 from orchestra.memory.store import Store
 
+T = TypeVar("T")
+
 ROWS: Final = (1_000, 10_000, 100_000)
 _BATCH: Final = 1_000
 _TITLE_WORDS, _BODY_WORDS = 8, 40
 # A few common words and many rare ones, as in real notes (Zipf's law).
 _VOCABULARY: Final = [f"word{number}" for number in range(20_000)]
-_WEIGHTS: Final = [1 / (number + 1) for number in range(len(_VOCABULARY))]
+_WEIGHTS: Final = list(accumulate(1 / (number + 1) for number in range(len(_VOCABULARY))))
 
 
 def _entry(chance: random.Random) -> Entry:
-    words = chance.choices(_VOCABULARY, _WEIGHTS, k=_TITLE_WORDS + _BODY_WORDS)
+    words = chance.choices(_VOCABULARY, cum_weights=_WEIGHTS, k=_TITLE_WORDS + _BODY_WORDS)
     title, body = " ".join(words[:_TITLE_WORDS]), " ".join(words[_TITLE_WORDS:])
     return Entry(title=title, body=body, category="insight", confidence="low", project="bench")
 
 
-def _timed(count: int, work: Callable[[], object]) -> list[float]:
-    """Return the microseconds of each of so many runs, in ascending order."""
+def _question(chance: random.Random) -> str:
+    return "why does " + " ".join(chance.choices(_VOCABULARY, cum_weights=_WEIGHTS, k=chance.randint(3, 5)))
+
+
+def _timed(work: Callable[[T], object], things: list[T]) -> list[float]:
+    """Return the microseconds that `work` takes for each of the things, in ascending order."""
     taken = []
-    for _ in range(count):
+    for thing in things:
         begin = time.perf_counter_ns()
-        work()
+        work(thing)
         taken.append((time.perf_counter_ns() - begin) / 1000)
     return sorted(taken)
 
@@ -59,12 +66,14 @@ def measure(folder: Path, rows: int, rounds: int) -> dict[str, float]:
         for _ in range(rows // _BATCH):
             notebook.add(store, [_entry(chance) for _ in range(_BATCH)], now_ms=1)
         filled_s = time.perf_counter() - begin
-        saves = _timed(rounds, lambda: notebook.add(store, [_entry(chance)], now_ms=2))
-
-        def question() -> str:
-            return "why does " + " ".join(chance.choices(_VOCABULARY, _WEIGHTS, k=chance.randint(3, 5)))
-
-        recalls = _timed(rounds, lambda: recall(store, question(), Filters(project="bench"), count_max=8))
+        entries = [_entry(chance) for _ in range(rounds)]
+        saves = _timed(lambda entry: notebook.add(store, [entry], now_ms=2), entries)
+        questions = [_question(chance) for _ in range(rounds)]
+        filters = Filters(project="bench")
+        recalls = _timed(lambda question: recall(store, question, filters, count_max=8), questions)
+        nothing = _timed(
+            lambda question: recall(store, question, filters, count_max=8), ["xyzzy plugh"] * (rounds // 10)
+        )
         size = store.path.stat().st_size
     return {
         "rows": rows,
@@ -73,6 +82,7 @@ def measure(folder: Path, rows: int, rounds: int) -> dict[str, float]:
         "save_us_p99": percentile(saves, 99),
         "recall_us_p50": percentile(recalls, 50),
         "recall_us_p99": percentile(recalls, 99),
+        "nothing_found_us_p50": percentile(nothing, 50),
         "mib": size / 2**20,
     }
 
@@ -84,7 +94,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the files are made: choose the disk you mean")
     parser.add_argument("--json", type=Path, help="keep the figures here")
     options = parser.parse_args()
-    table = Table("rows", "filled a second", "save p50", "save p99", "recall p50", "recall p99", "MiB")
+    table = Table(
+        "rows", "filled a second", "save p50", "save p99", "recall p50", "recall p99", "nothing found p50", "MiB"
+    )
     found = []
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         for rows in options.rows or ROWS:

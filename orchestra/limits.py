@@ -124,6 +124,7 @@ MEMORY_WRITE_WAIT_S: Final = 10.0  # for the other processes that write; each ta
 MEMORY_LINE_BYTES_MAX: Final = 8 * MIB  # of a file that is imported
 MEMORY_LIST_ROWS_MAX: Final = 1000  # what one command shows
 RECALL_CANDIDATES: Final = 200  # best rows of the full-text search that are looked at more closely
+RECALL_ROWS_MAX: Final = 20_000  # newest rows that are searched one by one: about 50 ms
 RECALL_TERMS_MAX: Final = 32  # words of a question that are searched for
 CONSOLIDATE_ROWS_MAX: Final = 500  # newest learnings that are compared, each with each
 GIT_WAIT_S: Final = 2.0  # for one question to git when a session is saved

@@ -29,6 +29,10 @@ class Database(SqliteDatabase):
         """Run one statement; return its rows."""
         return list(self.execute_sql(sql, params))  # type: ignore[no-untyped-call]
 
+    def insert(self, sql: str, *params: Any) -> int:
+        """Run one INSERT; return the id of its row."""
+        return int(self.execute_sql(sql, params).lastrowid)  # type: ignore[no-untyped-call]
+
     @contextmanager
     def transaction_alone(self) -> Iterator[None]:
         """Do what is inside in one transaction that has the right to write from its begin; all of it or nothing.

@@ -14,7 +14,7 @@ from typing import Any, Final
 from peewee import PeeweeException
 
 from orchestra.errors import MemoryDamaged, StorageFault
-from orchestra.limits import RECALL_CANDIDATES
+from orchestra.limits import RECALL_CANDIDATES, RECALL_ROWS_MAX
 
 from . import fulltext
 from .entry import Entry
@@ -29,6 +29,9 @@ _REPAIR: Final = "the full-text index is damaged, so the rows were searched one 
 
 _WEIGHTS: Final = {"title": 3.0, "tags": 2.0}  # a word of the title says more of what a memory is about
 _BM25: Final = f"bm25(memory_fts, {', '.join(str(_WEIGHTS.get(name, 1.0)) for name in fulltext.COLUMNS)})"
+# One call: `a || b || …` copies the text once for each column, which takes twice as long.
+_ALL_WORDS: Final = f"printf('{'%s ' * len(fulltext.COLUMNS)}', {', '.join(f'm.{name}' for name in fulltext.COLUMNS)})"
+_COMMON_FROM: Final = 1000  # rows; in a smaller memory a word that most rows have is still worth a search
 _K1: Final = 1.2  # of FTS5's BM25: no term adds more than its rarity times (k1 + 1)
 _OPEN_ISSUES_SHOWN: Final = 10
 _LEARNINGS_SHOWN: Final = 5
@@ -159,6 +162,8 @@ def _search(store: Store, question: str, filters: Filters, count_max: int) -> Re
     if not found:
         found = _row_by_row(store, terms or [question.lower()], filters)
         sources = (*sources, ROW_BY_ROW)
+        if store.rows("SELECT count(*) FROM memory")[0][0] > RECALL_ROWS_MAX:
+            notes = (*notes, f"row by row only the newest {RECALL_ROWS_MAX:,} memories were searched")
     folded = fold((entry for entry, _ in found), count_max=count_max)
     scores = {entry.id: score for entry, score in found}
     hits = [Hit(entry, scores[entry.id], also) for entry, also in folded]
@@ -178,8 +183,10 @@ def _by_full_text(store: Store, terms: list[str], filters: Filters, count_max: i
     try:
         if not fulltext.is_on(store.database):
             raise StorageFault(_REPAIR)
-        best = _best_score(store, terms)
-        found = _matching(store, any_of(terms), filters, best)
+        (rows,) = store.database.all("SELECT count(*) FROM memory")[0]
+        counts = {term: _rows_with(store, term) for term in terms}
+        best = _best_score(rows, counts)
+        found = _matching(store, any_of(_telling(rows, counts)), filters, best)
         if len(found) < count_max and (query := any_of(terms, is_prefix=True)):
             known = {entry.id for entry, _ in found}
             more = _matching(store, query, filters, best)
@@ -204,27 +211,37 @@ def _matching(store: Store, query: str, filters: Filters, best: float) -> list[t
     return _with_entries(store, scores)
 
 
-def _best_score(store: Store, terms: list[str]) -> float:
+def _rows_with(store: Store, term: str) -> int:
+    (count,) = store.database.all("SELECT count(*) FROM memory_fts WHERE memory_fts MATCH ?", f'"{term}"')[0]
+    return int(count)
+
+
+def _telling(rows: int, counts: dict[str, int]) -> list[str]:
+    """Leave out the terms that most rows have: BM25 gives them no weight, and ranking so many rows takes long."""
+    telling = [term for term, count in counts.items() if rows < _COMMON_FROM or 0 < 2 * count < rows]
+    return telling or list(counts)
+
+
+def _best_score(rows: int, counts: dict[str, int]) -> float:
     """Return what BM25 could give at most for these terms (Robertson and Zaragoza 2009, §3.3): the score's 1."""
-    (rows,) = store.database.all("SELECT count(*) FROM memory")[0]
-    total = 0.0
-    for term in terms:
-        sql = "SELECT count(*) FROM memory_fts WHERE memory_fts MATCH ?"
-        (having,) = store.database.all(sql, f'"{term}"')[0]
-        total += (_K1 + 1) * max(1e-6, math.log((rows - having + 0.5) / (having + 0.5)))
-    return total or 1.0
+    rarity = (math.log((rows - count + 0.5) / (count + 0.5)) for count in counts.values())
+    return sum((_K1 + 1) * max(1e-6, each) for each in rarity) or 1.0
 
 
 def _row_by_row(store: Store, terms: list[str], filters: Filters) -> list[tuple[Entry, float]]:
-    """Return the memories that hold any of the terms, also inside a word; those with the most of them first."""
+    """Return the memories that hold any of the terms, also inside a word; those with the most of them first.
+
+    Of a large memory only the newest RECALL_ROWS_MAX are looked at.
+    """
     where, values = filters.where()
-    text = " || ' ' || ".join(f"m.{name}" for name in fulltext.COLUMNS)
     held = " + ".join(["(instr(words, ?) > 0)"] * len(terms))
     rows = store.rows(
-        f"SELECT id, {held} AS held FROM (SELECT m.id AS id, m.created_ms AS at, lower({text}) AS words FROM memory m "
-        f"WHERE {where}) WHERE held > 0 ORDER BY held DESC, at DESC LIMIT {RECALL_CANDIDATES}",
-        *terms,
+        f"WITH looked_at AS MATERIALIZED (SELECT m.id AS id, lower({_ALL_WORDS}) AS words FROM memory m WHERE {where} "
+        f"ORDER BY m.id DESC LIMIT {RECALL_ROWS_MAX}), "
+        f"counted AS MATERIALIZED (SELECT id, {held} AS held FROM looked_at) "
+        f"SELECT id, held FROM counted WHERE held > 0 ORDER BY held DESC, id DESC LIMIT {RECALL_CANDIDATES}",
         *values,
+        *terms,
     )
     return _with_entries(store, {id: count / len(terms) for id, count in rows})
 

@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 _LOOK_S_MIN, _LOOK_S_MAX = 0.0005, 0.02
 _SELECTED: Final = ", ".join(f"m.{name}" for name in COLUMNS)
+# Literal, because peewee takes 0.6 ms to put this statement together, and SQLite 0.1 ms to run it.
+_INSERT: Final = f"INSERT INTO memory ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 _FAULTS: Final = (sqlite3.Error, PeeweeException, OSError)
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 # How a damaged full-text index shows itself inside a save, measured with SQLite 3.40.
@@ -190,11 +192,9 @@ class Store:
 
 
 def row_of(entry: Entry) -> dict[str, Any]:
-    """Return the columns of a memory, without its id where it has none yet."""
+    """Return the columns of a memory; the id is none where it has none yet."""
     row = {name: "\n".join(getattr(entry, name)) if name in LISTS else getattr(entry, name) for name in COLUMNS}
-    if not entry.id:
-        del row["id"]
-    return row
+    return {**row, "id": entry.id or None}
 
 
 def entry_of_row(row: tuple[Any, ...]) -> Entry:
@@ -206,7 +206,7 @@ def entry_of_row(row: tuple[Any, ...]) -> Entry:
 
 def insert(database: Database, entry: Entry) -> int:
     """Write a new memory; return its id. Inside `Store.write`."""
-    return int(Memory.insert(row_of(entry)).execute(database))
+    return database.insert(_INSERT, *row_of(entry).values())
 
 
 def update(database: Database, id: int, **values: Any) -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.memory import recall as recall_module
 from orchestra.memory.recall import FULL_TEXT, ROW_BY_ROW, Filters, recall, what_is_open
 from orchestra.memory.store import Store
 
@@ -142,3 +143,23 @@ def test_where_one_left_off_is_the_last_session_and_what_is_open(store: Store) -
     assert [entry.title for entry in found.issues] == ["large", "small"]
     assert [entry.title for entry in found.learnings] == ["known"]
     assert what_is_open(store, Filters(project="api")).session is None
+
+
+def test_of_a_large_memory_only_the_newest_rows_are_searched_one_by_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recall_module, "RECALL_ROWS_MAX", 2)
+    add(store, *(learning(f"The synchronizer {number}") for number in "abc"))
+    found = ask(store, "chronize")
+    assert ids(found) == [3]
+    assert found.hits[0].also == (2,)
+    assert "only the newest 2 memories were searched" in found.notes[0]
+
+
+def test_a_word_that_most_rows_of_a_large_memory_have_is_not_searched_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recall_module, "_COMMON_FROM", 4)
+    add(store, *(learning(f"hub {word}") for word in ("lock", "socket", "key", "log")))
+    assert ids(ask(store, "hub lock", count_max=1)) == [1]
+    assert len(ids(ask(store, "hub"))) == 4
