@@ -34,6 +34,7 @@ Rows = Callable[..., Generator[tuple[Any, ...], None, None]]
 
 _DAY_MS: Final = 86_400_000
 _OVER: Final = frozenset(state.value for state in OVER)
+_REST_SHARE: Final = 9  # of ten parts of time, one is spent in runs at most
 _ORIGIN_ROWS: Final = 64  # origins looked at in one slice
 _ORIGIN_SEARCH_ROWS: Final = 64  # messages looked at to see whether an origin has any left; more: it stays
 
@@ -145,6 +146,7 @@ class Retention:
         self._rows = rows
         self._used_bytes = used_bytes
         self._run: Counter[str] = Counter()
+        self._began_ms = 0
         self._rest_until_ms = 0
         self._sweeps = (self._log, self._entries, self._dead, self._receipts, self._origins)
         self._sweep = 0
@@ -161,6 +163,8 @@ class Retention:
         """
         if at_ms < self._rest_until_ms:
             return None
+        if self._sweep == 0 and not self._place:
+            self._began_ms = at_ms
         removal = Removal()
         place = self._sweeps[self._sweep](view, removal, now_ms)
         if place is None:
@@ -181,8 +185,9 @@ class Retention:
             self.ended, self._run = self._run, Counter()
 
     def rest(self, at_ms: int) -> None:
-        """Do nothing for a while."""
-        self._rest_until_ms = at_ms + int(RETENTION_REST_S * 1000)
+        """Do nothing for a while: the longer the run took, the longer, since much that is kept is walked each time."""
+        took_ms = at_ms - self._began_ms
+        self._rest_until_ms = at_ms + max(int(RETENTION_REST_S * 1000), _REST_SHARE * took_ms)
 
     # The sweeps. Each returns the place where its next slice goes on, or None at its end.
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
+
+import pytest
 
 from orchestra import wire
 from orchestra.limits import (
@@ -300,8 +303,9 @@ def test_a_client_that_is_silent_for_long_and_then_sends_is_still_known(hub: Fak
         hub.say((sender, [[wire.PING, 0]]), (reader, [[wire.PING, 0]]))
         hub.retain()
     assert sender.session is not None
+    reader.send("operator/o")  # which lets the hub save, so that it does not save again soon
     seq = sender.send("matrix/m")
-    assert hub.rows("SELECT m.seq FROM message m JOIN origin o ON o.id = m.origin") == [(seq,)]
+    assert hub.column("SELECT m.seq FROM message m JOIN origin o ON o.id = m.origin") == [seq - 1, seq]
     hub.restart()
     assert hub.owed("matrix/m") == [seq]
 
@@ -363,6 +367,14 @@ def test_after_a_run_it_rests_and_then_runs_again(hub: FakeHub) -> None:
     assert steps() == 5
 
 
+def test_after_a_long_run_it_rests_for_longer(hub: FakeHub) -> None:
+    retention = hub.retention()
+    while retention.step(hub.decider.in_use(), now_ms=hub.clock.now_ms, at_ms=hub.clock.at_ms) is not None:
+        hub.clock.advance(RETENTION_REST_S)
+    hub.clock.advance(4 * RETENTION_REST_S)
+    assert retention.step(hub.decider.in_use(), now_ms=hub.clock.now_ms, at_ms=hub.clock.at_ms) is None
+
+
 def test_what_a_run_removed_is_counted_once_it_is_over(hub: FakeHub) -> None:
     sender = hub.join("operator/o")
     sender.send("channel/status")
@@ -372,3 +384,70 @@ def test_what_a_run_removed_is_counted_once_it_is_over(hub: FakeHub) -> None:
     assert ended[-1] == Counter(messages=1, entries=1)
     assert not any(ended[:-1])
     assert hub.rows("SELECT removed FROM hub") == [(1,)]
+
+
+# Any history.
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_happened_before_nothing_that_is_needed_goes(hub: FakeHub, seed: int) -> None:
+    chance = random.Random(seed)
+    names = ("matrix/a", "matrix/b", "operator/o", "agent/w")
+    hub.enrol(*names)
+    peers = {name: hub.join(name, credit=99, slots=2 * name.startswith("agent")) for name in names}
+
+    def speak(name: str) -> None:
+        to = chance.choice(["matrix/a", "matrix/b", "agent/w", "channel/status", "channel/context", "*"])
+        if name == "agent/w" and to == "*":
+            return
+        peers[name].send(to, b"x" * chance.choice([1, 1000]), priority=chance.choice(["low", "normal", "urgent"]))
+
+    def work(name: str) -> None:
+        held = peers[name].took(wire.DELIVER)
+        chance.shuffle(held)
+        for record in held[: chance.randrange(len(held) + 1)]:
+            if record[6] == wire.TASK:
+                peers[name].result(record)
+            elif record[1]:
+                peers[name].ack(record)
+
+    for _ in range(120):
+        name = chance.choice(names)
+        match chance.randrange(8):
+            case 0 | 1 | 2:
+                speak(name)
+            case 3 | 4:
+                work(name)
+            case 5:
+                peers["operator/o"].submit(chance.choice(["agent/w", "queue/none"]))
+            case 6:
+                hub.clock.advance(chance.choice([1, DAY_S, 10 * DAY_S]))
+                hub.tick()
+                peers = {each: hub.join(each, credit=99, slots=2 * each.startswith("agent")) for each in names}
+            case 7:
+                hub.retain(channel_entries=chance.choice([3, 100]), mib=chance.choice([1, 4096]))
+        if chance.random() < 0.02:
+            hub.restart()
+            peers = {each: hub.join(each, credit=99, slots=2 * each.startswith("agent")) for each in names}
+        _assert_whole(hub)
+    counts = {name: hub.peer(name).mailbox.count for name in names}
+    last_seq, open_tasks = hub.state.last_seq, set(hub.decider.tasks.board.tasks)
+    hub.tick(2)
+    hub.restart()
+    assert {name: hub.peer(name).mailbox.count for name in names} == counts
+    assert (hub.state.last_seq, set(hub.decider.tasks.board.tasks)) == (last_seq, open_tasks)
+
+
+def _assert_whole(hub: FakeHub) -> None:
+    """Check that no row refers to one that is gone, and that what is counted is there."""
+    for table in ("delivery", "entry", "task", "dead"):
+        assert hub.rows(f"SELECT seq FROM {table} WHERE seq NOT IN (SELECT seq FROM message)") == [], table
+    assert hub.rows("SELECT seq FROM message WHERE origin NOT IN (SELECT id FROM origin)") == []
+    tasks = hub.column("SELECT seq FROM task WHERE state NOT IN ('completed', 'failed', 'canceled', 'dead')")
+    assert set(hub.decider.tasks.board.tasks) <= set(tasks)
+    for channel in hub.decider.channels.all.values():
+        [count] = hub.column("SELECT count(*) FROM entry WHERE channel = ?", channel.id)
+        assert channel.count == count, channel.text
+        for newest in channel.newest.values():
+            assert hub.column("SELECT seq FROM entry WHERE channel = ? AND seq = ?", channel.id, newest.seq)
+    assert hub.rows("SELECT (SELECT count(*) FROM message) + removed FROM hub") == [(hub.state.last_seq,)]
