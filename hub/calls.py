@@ -150,7 +150,7 @@ def _presence_set(asked: Asked) -> Params:
     peer = asked.session.peer
     text = asked.params.get("address", peer.text)
     if text != peer.text:
-        grants.check_administer(peer.address)
+        grants.check(peer, grants.ADMINISTER)
         found = asked.decider.state.roster.peers.get(text)
         if found is None:
             raise unknown(text)
@@ -165,19 +165,20 @@ def _fullest(counts: dict[str, int]) -> dict[str, int]:
 
 
 def _keys_accept(asked: Asked) -> Params:
-    grants.check_administer(asked.session.peer.address)
+    grants.check(asked.session.peer, grants.ADMINISTER)
     address, public = parse_peer(asked.params["address"]), asked.params["public_key"]
     asked.decider.enrolment.accept(asked.session.peer.text, address, public, now_ms=asked.turn.now_ms)
     return {"address": str(address), "fingerprint": fingerprint(public)}
 
 
 def _keys_list(asked: Asked) -> None:
-    grants.check_administer(asked.session.peer.address)
+    grants.check(asked.session.peer, grants.ADMINISTER)
     state = asked.decider.state
     sessions = Counter(session.identity for session in state.roster.sessions.values())
     invites = sorted(asked.decider.enrolment.invites.values(), key=lambda invite: invite.made_ms)
     asked.query(
         "keys",
+        grants={peer.text: list(peer.grants) for peer in state.roster.peers.values() if peer.grants is not None},
         sessions={identity.partition(" ")[2]: count for identity, count in sessions.items()},
         pending=[
             {"public_key": public, "fingerprint": fingerprint(public), "source": source, "at_ms": at_ms}
@@ -190,14 +191,29 @@ def _keys_list(asked: Asked) -> None:
     )
 
 
+def _keys_grant(asked: Asked) -> Params:
+    grants.check(asked.session.peer, grants.ADMINISTER)
+    params = asked.params
+    peer = asked.decider.state.roster.peers.get(params["address"])
+    if peer is None:
+        raise unknown(params["address"])
+    given = None if params.get("default") else peer.grants
+    if params.get("add") or params.get("remove"):
+        now = set(grants.of(peer) if given is None else given) | set(grants.parse_grants(params.get("add", [])))
+        given = grants.parse_grants(now - set(grants.parse_grants(params.get("remove", []))))
+    if given != peer.grants:
+        asked.decider.grant(asked.session.peer.text, peer, given, asked.turn)
+    return {"address": peer.text, "grants": list(grants.of(peer)), "is_default": peer.grants is None}
+
+
 def _keys_reject(asked: Asked) -> Params:
-    grants.check_administer(asked.session.peer.address)
+    grants.check(asked.session.peer, grants.ADMINISTER)
     asked.decider.enrolment.reject(asked.params["public_key"])
     return {"fingerprint": fingerprint(asked.params["public_key"])}
 
 
 def _keys_revoke(asked: Asked) -> Params:
-    grants.check_administer(asked.session.peer.address)
+    grants.check(asked.session.peer, grants.ADMINISTER)
     return {"address": asked.decider.revoke(asked.session.peer.text, asked.params["public_key"], asked.turn)}
 
 
@@ -210,19 +226,20 @@ def _keys_rotate(asked: Asked) -> Params:
 
 
 def _audit_list(asked: Asked) -> None:
-    grants.check_administer(asked.session.peer.address)
+    grants.check(asked.session.peer, grants.ADMINISTER)
     asked.query("audit", after=asked.params.get("after", 0), count=_count(asked.params))
 
 
 def _invite(asked: Asked) -> Params:
     peer = asked.session.peer
-    grants.check_administer(peer.address)
+    grants.check(peer, grants.ADMINISTER)
     invite = asked.decider.enrolment.invite(
         peer.text,
         parse_peer(asked.params["address"]),
         asked.params["public_key"],
         ttl_ms=asked.params["ttl_ms"],
         uses=asked.params["uses"],
+        given=grants.parse_grants(asked.params.get("grants", [])),
         turn=asked.turn,
     )
     return {"address": invite.address, "expires_ms": invite.expires_ms}
@@ -394,7 +411,7 @@ def _unsubscribe(asked: Asked) -> Params:
 
 
 def _channel_create(asked: Asked) -> Params:
-    grants.check_make_channel(asked.session.peer.address)
+    grants.check(asked.session.peer, grants.CHANNEL, asked.params["channel"])
     channel = asked.decider.channels.create(
         asked.session.peer, asked.params["channel"], asked.params.get("mode", ""), asked.turn
     )
@@ -495,8 +512,13 @@ METHODS: Final[dict[str, Method]] = {
     "dead.resend": Method(_dead_resend, required={"seqs": list}),
     "inbox": Method(_inbox, optional={"after": int, "count": int}),
     "inbox.read": Method(_inbox_read, required={"seqs": list}, optional={"ack": bool}),
-    "invite": Method(_invite, required={"address": str, "public_key": str, "ttl_ms": int, "uses": int}),
+    "invite": Method(
+        _invite, required={"address": str, "public_key": str, "ttl_ms": int, "uses": int}, optional={"grants": list}
+    ),
     "keys.accept": Method(_keys_accept, required={"address": str, "public_key": str}),
+    "keys.grant": Method(
+        _keys_grant, required={"address": str}, optional={"add": list, "remove": list, "default": bool}
+    ),
     "keys.list": Method(_keys_list),
     "keys.reject": Method(_keys_reject, required={"public_key": str}),
     "keys.rotate": Method(_keys_rotate, required={"public_key": str, "overlap_ms": int}),

@@ -65,6 +65,7 @@ _NORMAL: Final = RANK[Priority.NORMAL]
 _PLAIN: Final = (_NORMAL, False, None, None)
 _LEASE_MS: Final = int(LEASE_S * 1000)
 _EXPIRES_MS_MAX: Final = 2**53  # sums stay far below what SQLite can hold
+_MAY_SEND_KEPT: Final = 1000  # addresses a session may send to, of which the check is remembered
 _SAVE_MS: Final = 1000  # a starting hub reads the log of this long again: some 60,000 rows at most
 
 
@@ -103,6 +104,7 @@ class Decider:
             mailbox = Mailbox(number, count=unread, delivered=delivered)
             peer = Peer(number, parse_address(text), text, known.generation, known.epoch, known.seen_ms, mailbox)
             peer.since_ms, peer.away_ms, peer.away_text = known.since_ms, known.away_ms, known.away_text
+            peer.grants = known.grants
             state.roster.add_peer(peer)
         for origin in snapshot.origins:
             state.roster.add_origin(origin)
@@ -251,6 +253,14 @@ class Decider:
                 self.end(session, turn, is_orderly=not is_replaced)
         return text
 
+    def grant(self, by: str, peer: Peer, given: tuple[str, ...] | None, turn: Turn) -> None:
+        """Let `peer` do what `given` says from now on (None: what its kind may); its clients say HELLO again."""
+        self.enrolment.grant(by, peer, given, now_ms=turn.now_ms)
+        for session in list(peer.sessions):
+            turn.send(session.link, [BYE, "grants", f"what {peer.text} may do was changed; say HELLO again"])
+            turn.kicks.append(session.link)
+            self.end(session, turn)
+
     def end(self, session: Session, turn: Turn, *, is_orderly: bool = False) -> None:
         """Forget a session. What it was sent goes to others or waits; its tasks wait for it until its lease ends."""
         self.state.roster.leave(session)
@@ -287,6 +297,8 @@ class Decider:
                 self._check_watch(session, seq, to)
             peer = state.roster.peers.get(to)
             letter = Letter(seq, rank, 0, sender, to, turn.now_ms, kept, body)
+            if to not in session.may_send:
+                self._check_send(session, to)
             if peer is not None:
                 if peer.mailbox.count >= MAILBOX_MESSAGES_MAX:
                     raise MailboxFull(f"{MAILBOX_MESSAGES_MAX} messages wait for {to}; try again when it has read some")
@@ -328,6 +340,16 @@ class Decider:
         if kind == MESSAGE and options.get("watch"):
             self._watch_sent(session, seq, to, turn)
 
+    def _check_send(self, session: Session, to: str) -> None:
+        """Check a grant once for each address that a session sends to: its grants change only with a new session."""
+        if to == str(Kind.EVERYONE):
+            grants.check(session.peer, grants.BROADCAST)
+        else:
+            grants.check(session.peer, grants.SEND, to)
+        if len(session.may_send) >= _MAY_SEND_KEPT:
+            session.may_send.clear()
+        session.may_send.add(to)
+
     def _check_watch(self, session: Session, seq: int, to: str) -> None:
         if parse_address(to).kind is Kind.CHANNEL:
             raise BadOption(f"an entry of {to} has no receipts; leave watch out")
@@ -344,7 +366,6 @@ class Decider:
         """Send to what is not one peer: a broadcast or a channel. Return the recipient's id."""
         address = parse_address(letter.to)
         if address.kind is Kind.EVERYONE:
-            grants.check_broadcast(session.peer.address)
             recipient = self.state.id_of(letter.to)  # first: it may refuse, and then nothing must be owed
             self.post.broadcast(session, letter, turn)
             return recipient
@@ -395,6 +416,8 @@ class Decider:
         peer = self.state.roster.peers.get(to)
         if peer is None:
             raise unknown(to)
+        if to not in session.may_send:
+            self._check_send(session, to)
         self.requests.ask(session, ref, peer, wait_ms, body, turn)
 
     def _response(self, session: Session, record: Record, turn: Turn) -> None:

@@ -21,6 +21,7 @@ from .hubstate import HubState
 from .turn import Link, Turn
 
 if TYPE_CHECKING:
+    from .roster import Peer
     from .snapshot import Snapshot
 
 _INVITED: Final = "invitation "
@@ -44,6 +45,8 @@ class Invite:
     expires_ms: int
     made_ms: int
     made_by: str
+    grants: str = ""
+    """Parted by spaces; empty: those of the kind."""
 
 
 class Enrolment:
@@ -71,7 +74,17 @@ class Enrolment:
         """Whether a connection came with an invitation instead of a peer's key."""
         return identity.startswith(_INVITED)
 
-    def invite(self, by: str, address: Address, public_key: str, *, ttl_ms: int, uses: int, turn: Turn) -> Invite:
+    def invite(
+        self,
+        by: str,
+        address: Address,
+        public_key: str,
+        *,
+        ttl_ms: int,
+        uses: int,
+        given: tuple[str, ...] = (),
+        turn: Turn,
+    ) -> Invite:
         """Let whoever has the secret half of `public_key` enrol as `address`.
 
         Raises:
@@ -89,7 +102,7 @@ class Enrolment:
         self._forget_old(turn.now_ms)
         if len(self.invites) >= INVITATIONS_MAX:
             raise HubFull(f"{INVITATIONS_MAX} invitations are open; revoke some: orchestra keys list")
-        invite = Invite(public_key, str(address), uses, turn.now_ms + ttl_ms, turn.now_ms, by)
+        invite = Invite(public_key, str(address), uses, turn.now_ms + ttl_ms, turn.now_ms, by, " ".join(given))
         self.invites[public_key] = invite
         self._state.writes.invites[public_key] = invite
         detail = f"{fingerprint(public_key)}, {uses} times in {ttl_ms // 1000} s"
@@ -111,6 +124,13 @@ class Enrolment:
         if self._state.keys.get(public_key) != str(address):
             self._state.add_peer(address, public_key, now_ms=now_ms)
             self._audit.note("accepted", by=by, about=str(address), detail=fingerprint(public_key), now_ms=now_ms)
+
+    def grant(self, by: str, peer: Peer, given: tuple[str, ...] | None, *, now_ms: int) -> None:
+        """Let `peer` do what `given` says; None is what its kind may."""
+        peer.grants = given
+        self._state.writes.peers[peer.id] = peer
+        detail = "what its kind may" if given is None else " ".join(given) or "nothing"
+        self._audit.note("granted", by=by, about=peer.text, detail=detail, now_ms=now_ms)
 
     def knocked(self, strangers: list[Stranger], *, holds_all: bool, now_ms: int) -> None:
         """Hold unknown keys as pending: those of this machine, and others where the hub was told to."""
@@ -202,8 +222,12 @@ class Enrolment:
                 raise InvitationOver("this invitation was used already; ask for another")
             if public_key in self.invites:
                 raise NotAllowed("an invitation's own key can't be enrolled; make a new key pair")
-            self._state.add_peer(parse_address(invite.address), public_key, now_ms=turn.now_ms)
+            peer = self._state.add_peer(parse_address(invite.address), public_key, now_ms=turn.now_ms)
             detail = f"{fingerprint(public_key)}, invited by {invite.made_by}"
+            if invite.grants:
+                peer.grants = tuple(invite.grants.split())
+                self._state.writes.peers[peer.id] = peer
+                detail += f", may {invite.grants}"
             self._audit.note("enrolled", by="", about=invite.address, detail=detail, now_ms=turn.now_ms)
             invite.uses_left -= 1
             self._state.writes.invites[invite.public] = invite

@@ -1,46 +1,89 @@
-"""What a peer may do, by its kind. Pure.
+"""What a peer may do: the grants of its kind, or those it was given instead. Pure.
 
-The kind comes from the key a peer proved, never from what it says of itself.
+The kind comes from the key a peer proved, never from what it says of itself. A grant is an action, or an action and a
+pattern of the addresses it is for, as in a shell: `submit:queue/review`, `send:agent/*`, `administer`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from typing import Final
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Final
 
 from orchestra.address import Address, Kind
-from orchestra.errors import NotAllowed
+from orchestra.errors import BadOption, NotAllowed
+from orchestra.limits import GRANTS_MAX
 
-_MAY_SUBMIT: Final = frozenset({Kind.OPERATOR, Kind.MATRIX})
-_MAY_BROADCAST: Final = frozenset({Kind.OPERATOR, Kind.MATRIX})
-_MAY_MAKE_CHANNELS: Final = frozenset({Kind.OPERATOR, Kind.MATRIX})
-_MAY_SERVE: Final = frozenset({Kind.AGENT})
-_MAY_ADMINISTER: Final = frozenset({Kind.OPERATOR})
+if TYPE_CHECKING:
+    from .roster import Peer
+
+SEND: Final = "send"
+BROADCAST: Final = "broadcast"
+SUBMIT: Final = "submit"
+SERVE: Final = "serve"
+CHANNEL: Final = "channel"
+ADMINISTER: Final = "administer"
+
+ACTIONS: Final[dict[str, tuple[str, bool]]] = {
+    SEND: ("send messages, live requests and entries to", True),
+    BROADCAST: ("send to every matrix at once", False),
+    SUBMIT: ("submit tasks to", True),
+    SERVE: ("take the tasks of", True),
+    CHANNEL: ("make the channel", True),
+    ADMINISTER: ("administer the hub: let peers in, say what they may do, read the audit log", False),
+}
+"""Action → what it allows, and whether it is for addresses."""
+
+DEFAULTS: Final[dict[Kind, tuple[str, ...]]] = {
+    Kind.AGENT: ("send:*", "serve:*"),
+    Kind.MATRIX: ("send:*", "broadcast", "submit:*", "channel:*"),
+    Kind.OPERATOR: ("send:*", "broadcast", "submit:*", "channel:*", "administer"),
+}
+"""What a peer may do that was given nothing else."""
+
+_GRANT: Final = re.compile(r"([a-z]+)(?::([a-z0-9._*?/\[\]!-]{1,100}))?")
 
 
-def check_submit(peer: Address) -> None:
-    if peer.kind not in _MAY_SUBMIT:
-        raise NotAllowed(f"{peer} may not submit tasks; operators and matrices may")
+def parse_grants(texts: Iterable[object]) -> tuple[str, ...]:
+    """Check grants as people write them; return them sorted, each once.
+
+    Raises:
+        BadOption: if one names no action, or has an address where none belongs, or none where one does.
+    """
+    found: set[str] = set()
+    for text in texts:
+        match = _GRANT.fullmatch(text) if type(text) is str else None
+        action = ACTIONS.get(match[1]) if match else None
+        if match is None or action is None or (match[2] is not None) is not action[1]:
+            forms = ", ".join(f"{name}:ADDRESS" if takes else name for name, (_, takes) in ACTIONS.items())
+            raise BadOption(f"{str(text)[:80]!r} is not a grant; write {forms} (with * and ? in the address)")
+        found.add(match[0])
+    if len(found) > GRANTS_MAX:
+        raise BadOption(f"a peer may have {GRANTS_MAX} grants; use patterns")
+    return tuple(sorted(found))
 
 
-def check_broadcast(peer: Address) -> None:
-    if peer.kind not in _MAY_BROADCAST:
-        raise NotAllowed(f"{peer} may not broadcast; operators and matrices may")
+def of(peer: Peer) -> tuple[str, ...]:
+    """Return the grants of `peer`."""
+    return DEFAULTS[peer.address.kind] if peer.grants is None else peer.grants
 
 
-def check_make_channel(peer: Address) -> None:
-    if peer.kind not in _MAY_MAKE_CHANNELS:
-        raise NotAllowed(f"{peer} may not make channels; operators and matrices may")
+def check(peer: Peer, action: str, target: str = "") -> None:
+    """Refuse what `peer` was not granted.
 
-
-def check_serve(peer: Address) -> None:
-    if peer.kind not in _MAY_SERVE:
-        raise NotAllowed(f"{peer} may not take tasks or serve queues; agents may")
-
-
-def check_administer(peer: Address) -> None:
-    if peer.kind not in _MAY_ADMINISTER:
-        raise NotAllowed(f"{peer} may not administer the hub; operators may")
+    Raises:
+        NotAllowed: naming the grant that is missing.
+    """
+    for grant in of(peer):
+        name, _, pattern = grant.partition(":")
+        if name == action and (not pattern or fnmatchcase(target, pattern)):
+            return
+    missing = f"{action}:{target}" if target else action
+    raise NotAllowed(
+        f"{peer.text} may not {ACTIONS[action][0]}{' ' if target else ''}{target}; "
+        f"an operator can allow it with: orchestra keys grant {peer.text} {missing}"
+    )
 
 
 def check_see_message(peer: Address, *, sender: str, recipients: Iterable[str]) -> None:

@@ -55,9 +55,9 @@ def welcome(decider: Decider, link: Link, identity: str, record: Record, turn: T
         raise WrongName(f"this key belongs to {peer_text}; start with that name, or use the key of the other")
     if len(epoch) != EPOCH_BYTES:
         raise BadOption(f"epoch must be {EPOCH_BYTES} bytes")
-    if slots or queues:
-        grants.check_serve(peer.address)
     served = _queues(queues)
+    for address in (*([peer_text] if slots or served else ()), *served):
+        grants.check(peer, grants.SERVE, address)
     told = _about(about)
     if len(decider.state.roster.sessions) >= SESSIONS_MAX:
         raise HubFull(f"{SESSIONS_MAX} sessions are open")
@@ -114,7 +114,7 @@ def begin_work(decider: Decider, session: Session, turn: Turn) -> None:
         NotAllowed: if its kind does no tasks.
     """
     peer = session.peer
-    grants.check_serve(peer.address)
+    grants.check(peer, grants.SERVE, peer.text)
     _replace_worker(decider, peer, turn)
     session.is_worker = True
     peer.live(session.epoch)

@@ -143,6 +143,7 @@ def _keys(store: Store, params: Params) -> Params:
                 "since_ms": since_ms,
                 "until_ms": until_ms,
                 "sessions": params["sessions"].get(public, 0),
+                "grants": params["grants"].get(address),
             }
         )
     listed = {name: params[name] for name in ("pending", "invitations")}

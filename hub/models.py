@@ -53,7 +53,7 @@ class Peer(_Table):
     """An address with a key. `generation` counts its lives, `epoch` is the random number of the last one.
 
     `is_connected` is null for one that never came. Who was connected when the hub ended stays so here until it goes.
-    `away_ms` and `away_text` are what was said by hand.
+    `away_ms` and `away_text` are what was said by hand. `grants`, parted by spaces, are null for those of its kind.
     """
 
     id = IntegerField(primary_key=True)
@@ -63,6 +63,7 @@ class Peer(_Table):
     is_connected = IntegerField(null=True)
     away_ms = IntegerField(null=True)
     away_text = TextField(null=True)
+    grants = TextField(null=True)
 
 
 class Key(_Table):
@@ -78,7 +79,7 @@ class Key(_Table):
 
 
 class Invite(_Table):
-    """An invitation by its one-time public key (Z85): who may join with it, how often and until when."""
+    """An invitation by its one-time public key (Z85): who may join with it, how often, until when, with what grants."""
 
     public = TextField(primary_key=True)
     address = TextField()
@@ -86,6 +87,7 @@ class Invite(_Table):
     expires_ms = IntegerField()
     made_ms = IntegerField()
     made_by = TextField()
+    grants = TextField()
 
     class Meta:
         without_rowid = True

@@ -52,6 +52,8 @@ class Session:
     subscriptions: dict[int, Follower] = field(default_factory=dict)
     """Its places in the channels it follows, by channel id."""
     watched: set[int] = field(default_factory=set)
+    may_send: set[str] = field(default_factory=set)
+    """Addresses for which the grant was checked."""
     watched_messages: set[int] = field(default_factory=set)
     calls: tuple[int, int] = (0, 0)
     """(the turn's time, CALLs taken in that turn)."""
@@ -77,6 +79,8 @@ class Peer:
     epoch: bytes | None
     seen_ms: int
     mailbox: Mailbox
+    grants: tuple[str, ...] | None = None
+    """What it may do, where that is not what its kind may."""
     since_ms: int = 0
     """Since when it is connected or not; 0: it never came."""
     sends_left: float = 0.0

@@ -22,6 +22,7 @@ class KnownPeer(NamedTuple):
     since_ms: int
     away_ms: int | None
     away_text: str | None
+    grants: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,11 +76,11 @@ _FORGOTTEN: Final = "DELETE FROM cursor WHERE peer=? AND channel=? AND name=?"
 _DEAD: Final = "INSERT OR IGNORE INTO dead VALUES (?,?,?,?,NULL,NULL,NULL)"
 _DEAD_CLOSED: Final = "UPDATE dead SET closed_ms=?, closed_by=?, resent_seq=? WHERE seq=? AND recipient=?"
 _ADDRESS: Final = "INSERT INTO address VALUES (?,?)"
-_PEER: Final = "INSERT OR REPLACE INTO peer VALUES (?,?,?,?,?,?,?)"
+_PEER: Final = "INSERT OR REPLACE INTO peer VALUES (?,?,?,?,?,?,?,?)"
 _KEY: Final = "INSERT OR IGNORE INTO key VALUES (?,?,?,NULL)"
 _KEY_END: Final = "UPDATE key SET until_ms=? WHERE public=?"
 _REVOKED: Final = "DELETE FROM key WHERE public=?"
-_INVITE: Final = "INSERT OR REPLACE INTO invite VALUES (?,?,?,?,?,?)"
+_INVITE: Final = "INSERT OR REPLACE INTO invite VALUES (?,?,?,?,?,?,?)"
 _AUDIT: Final = "INSERT INTO audit VALUES (?,?,?,?,?,?,?)"
 _INVITE_OVER: Final = "DELETE FROM invite WHERE public=?"
 
@@ -429,14 +429,16 @@ class Store:
 
 def _peer_row(peer: Peer) -> tuple[Any, ...]:
     is_connected = bool(peer.sessions) if peer.since_ms else None
-    return peer.id, peer.generation, peer.epoch, peer.seen_ms, is_connected, peer.away_ms, peer.away_text
+    grants = None if peer.grants is None else " ".join(peer.grants)
+    return peer.id, peer.generation, peer.epoch, peer.seen_ms, is_connected, peer.away_ms, peer.away_text, grants
 
 
 def _known(row: tuple[Any, ...], now_ms: int) -> KnownPeer:
-    _, generation, epoch, seen_ms, is_connected, away_ms, away_text = row
+    _, generation, epoch, seen_ms, is_connected, away_ms, away_text, grants = row
     # Who was connected when the hub ended is gone since, as far as this hub can tell, it started.
     since_ms = now_ms if is_connected else 0 if is_connected is None else seen_ms
-    return KnownPeer(generation, epoch, seen_ms, since_ms, away_ms, away_text)
+    given = None if grants is None else tuple(grants.split())
+    return KnownPeer(generation, epoch, seen_ms, since_ms, away_ms, away_text, given)
 
 
 def _task(row: Iterable[Any]) -> Task:

@@ -80,8 +80,8 @@ class Tasks:
             NotFound, NotAllowed: if it depends on what does not exist, or on a task of somebody else.
             HubFull: if too many tasks are unfinished, or the session watches too many.
         """
-        grants.check_submit(session.peer.address)
         address = parse_address(task_of.to)
+        grants.check(session.peer, grants.SUBMIT, task_of.to)
         if address.kind is Kind.AGENT:
             if task_of.to not in self._state.roster.peers:
                 raise unknown(task_of.to)

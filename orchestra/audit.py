@@ -25,7 +25,7 @@ class Entry:
         n: counts the entries from 1, without gaps.
         at_ms: milliseconds since 1970.
         actor: the address of who did it; "" for the hub itself, and for a stranger.
-        action: invited, enrolled, accepted, revoked, uninvited or refused.
+        action: invited, enrolled, accepted, granted, revoked, uninvited or refused.
         subject: the address it is about, or "".
         detail: the fingerprint of the key, and what else matters.
     """

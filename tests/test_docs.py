@@ -11,10 +11,12 @@ import click
 import pytest
 
 from orchestra import limits
+from orchestra.address import Kind
 from orchestra.agents.cli import main as orchestra_agent
 from orchestra.cli import main as orchestra
 from orchestra.cli import shared
 from orchestra.errors import BY_CODE, OrchestraError
+from orchestra.hub import grants
 from orchestra.hub.calls import METHODS
 from orchestra.hub.cli import main as orchestra_hub
 from orchestra.task import NEXT, TaskState
@@ -187,6 +189,24 @@ def render_task_table() -> str:
 def test_the_life_of_a_task_is_drawn_from_the_table_in_the_code() -> None:
     expected = f"<!-- task table -->\n{render_task_table()}\n<!-- /task table -->"
     assert expected in _read("docs/protocol.md"), f"paste this into docs/protocol.md:\n\n{expected}\n"
+
+
+def render_grants_table() -> str:
+    """Return what each kind may do as docs/security.md shows it."""
+    rows = ["| may | grant | agent | matrix | operator |", "| --- | --- | --- | --- | --- |"]
+    for action, (what, takes_address) in grants.ACTIONS.items():
+        grant = f"{action}:ADDRESS" if takes_address else action
+        yes = [
+            "yes" if any(given.partition(":")[0] == action for given in grants.DEFAULTS[Kind(kind)]) else "no"
+            for kind in ("agent", "matrix", "operator")
+        ]
+        rows.append(f"| {what} | `{grant}` | {' | '.join(yes)} |")
+    return "\n".join(rows)
+
+
+def test_the_table_of_grants_is_made_from_the_code() -> None:
+    expected = f"<!-- grants table -->\n{render_grants_table()}\n<!-- /grants table -->"
+    assert expected in _read("docs/security.md"), f"paste this into docs/security.md:\n\n{expected}\n"
 
 
 def render_task_drawing() -> str:

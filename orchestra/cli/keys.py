@@ -54,11 +54,25 @@ _LOOPBACK = ("127.", "[::1]", "localhost")
     help="How many keys it may enrol, all for the same PEER.",
 )
 @click.option(
+    "--grant",
+    "grants",
+    multiple=True,
+    show_default="what its kind may",
+    help="What it may do, instead of what its kind may; may be repeated. See: orchestra keys grant --help",
+)
+@click.option(
     "--at", metavar="HOST[:PORT]", default=None, show_default="as the hub listens", help="Where others reach the hub."
 )
 @client_options
 def invite(
-    peer: str, ttl: float, uses: int, at: str | None, state: Path | None, address: str | None, as_json: bool
+    peer: str,
+    ttl: float,
+    uses: int,
+    grants: tuple[str, ...],
+    at: str | None,
+    state: Path | None,
+    address: str | None,
+    as_json: bool,
 ) -> None:
     """Print a code that lets one new PEER in: agent/NAME, matrix/NAME or operator/NAME.
 
@@ -71,7 +85,9 @@ def invite(
     card = StateFolder(state or default_folder()).read_card()
 
     async def inviting(client: Client) -> dict[str, Any]:
-        made = await client.call("invite", address=str(who), public_key=once.public, ttl_ms=int(ttl * 1000), uses=uses)
+        made = await client.call(
+            "invite", address=str(who), public_key=once.public, ttl_ms=int(ttl * 1000), uses=uses, grants=list(grants)
+        )
         return made | {"listens": (await client.call("status"))["endpoints"]}
 
     made = with_client(state, address, inviting)
@@ -160,6 +176,7 @@ def list_(state: Path | None, address: str | None, as_json: bool) -> None:
         [
             each["address"],
             each["fingerprint"],
+            "of its kind" if each["grants"] is None else " ".join(each["grants"]) or "nothing",
             ago(each["since_ms"], now_ms=now_ms),
             ", ".join(
                 part
@@ -173,14 +190,20 @@ def list_(state: Path | None, address: str | None, as_json: bool) -> None:
         for each in found["keys"]
     ]
     rows += [
-        ["?", each["fingerprint"], ago(each["at_ms"], now_ms=now_ms), f"pending, from {each['source'] or 'here'}"]
+        ["?", each["fingerprint"], "", ago(each["at_ms"], now_ms=now_ms), f"pending, from {each['source'] or 'here'}"]
         for each in found["pending"]
     ]
     rows += [
-        [each["address"], "invitation", ago(each["made_ms"], now_ms=now_ms), _standing(each, now_ms)]
+        [
+            each["address"],
+            "invitation",
+            each["grants"] or "of its kind",
+            ago(each["made_ms"], now_ms=now_ms),
+            _standing(each, now_ms),
+        ]
         for each in found["invitations"]
     ]
-    table(["PEER", "FINGERPRINT", "SINCE", "STATE"], rows)
+    table(["PEER", "FINGERPRINT", "MAY", "SINCE", "STATE"], rows)
 
 
 def _standing(invitation: dict[str, Any], now_ms: int) -> str:
@@ -283,6 +306,45 @@ def accept(peer: str, key: str, state: Path | None, address: str | None, as_json
         print_json(done)
     else:
         click.echo(f"{done['address']} may connect with the key {done['fingerprint']}")
+
+
+@keys.command()
+@click.argument("peer", metavar="PEER")
+@click.argument("grants", metavar="[GRANT]...", nargs=-1)
+@click.option("--remove", multiple=True, metavar="GRANT", help="Take this grant away; may be repeated.")
+@click.option("--default", "is_default", is_flag=True, help="First go back to what its kind may.")
+@client_options
+def grant(
+    peer: str,
+    grants: tuple[str, ...],
+    remove: tuple[str, ...],
+    is_default: bool,
+    state: Path | None,
+    address: str | None,
+    as_json: bool,
+) -> None:
+    """Let PEER do more, or less: GRANT is an action, or ACTION:ADDRESS with * and ? in the address.
+
+    \b
+    send:ADDRESS       send messages, live requests and entries of channels
+    broadcast          send to every matrix at once
+    submit:ADDRESS     submit tasks to agent/NAME or queue/NAME
+    serve:ADDRESS      take the tasks of a queue, or of its own name
+    channel:ADDRESS    make channels
+    administer         let peers in, say what they may do, read the audit log
+
+    Without GRANT it shows what PEER may do. Its clients connect anew when something changes.
+    """
+    asked: dict[str, Any] = {"add": list(grants), "remove": list(remove), "default": is_default}
+    done = with_client(state, address, lambda client: client.call("keys.grant", address=str(parse_peer(peer)), **asked))
+    if as_json:
+        print_json(done)
+    else:
+        click.echo(f"{done['address']}: {' '.join(done['grants']) or 'nothing'}{_of_kind(done)}")
+
+
+def _of_kind(done: dict[str, Any]) -> str:
+    return "  (what its kind may)" if done["is_default"] else ""
 
 
 @keys.command()

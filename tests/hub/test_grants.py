@@ -1,13 +1,15 @@
-"""Grants: what a peer may do follows from the kind its key proves."""
+"""Grants: what a peer may do follows from the kind its key proves, unless it was given something else."""
 
 from __future__ import annotations
 
 import pytest
 
 from orchestra import wire
+from orchestra.hub import grants
 from orchestra.keys import make_key_pair
+from orchestra.limits import GRANTS_MAX
 
-from .fakehub import FakeHub, codes
+from .fakehub import FakeHub, FakePeer, codes
 
 KINDS = ("agent", "matrix", "operator")
 
@@ -77,3 +79,132 @@ def test_a_finished_task_is_as_private_as_a_running_one(hub: FakeHub) -> None:
     other = hub.join("matrix/other")
     assert other.call("task.get", seq=seq) == "not_allowed"
     assert other.call("task.watch", seqs=[seq]) == "not_allowed"
+
+
+# Each grant, and what needs it: who tries, and what it says. Every row of the table in docs/security.md is here.
+NEEDS: dict[str, list[object]] = {
+    "send:agent/b": [wire.SEND, 1, "agent/b", wire.MESSAGE, b"", None],
+    "send:channel/status": [wire.SEND, 1, "channel/status", wire.MESSAGE, b"", None],
+    "broadcast": [wire.SEND, 1, "*", wire.MESSAGE, b"", None],
+    "submit:queue/q": [wire.SEND, 1, "queue/q", wire.TASK, b"", None],
+    "submit:agent/b": [wire.SEND, 1, "agent/b", wire.TASK, b"", None],
+    "channel:channel/new": [wire.CALL, 1, "channel.create", {"channel": "channel/new"}],
+    "administer": [wire.CALL, 1, "audit.list", {}],
+}
+
+
+def test_every_action_is_tried() -> None:
+    assert {need.partition(":")[0] for need in NEEDS} | {grants.SERVE} == set(grants.ACTIONS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("need", NEEDS)
+def test_without_the_grant_it_is_refused_and_nothing_is_stored_and_with_it_it_is_done(
+    hub: FakeHub, kind: str, need: str
+) -> None:
+    hub.enrol("agent/b", "matrix/m")
+    operator = hub.join("operator/root")
+    peer = hub.join(f"{kind}/x")
+    operator.call(
+        "keys.grant", address=peer.text, add=["send:operator/nobody"], remove=list(grants.of(hub.peer(peer.text)))
+    )
+    assert hub.peer(peer.text).grants == ("send:operator/nobody",)
+    stored = hub.rows(
+        "SELECT (SELECT count(*) FROM message), (SELECT count(*) FROM channel), (SELECT count(*) FROM task)"
+    )
+    peer = peer.again()
+    told = peer.say(NEEDS[need])
+    assert codes(told) == ["not_allowed"]
+    assert f"orchestra keys grant {peer.text} {need}" in told[-1][4]
+    assert stored == hub.rows(
+        "SELECT (SELECT count(*) FROM message), (SELECT count(*) FROM channel), (SELECT count(*) FROM task)"
+    )
+    operator.call("keys.grant", address=peer.text, add=[need])
+    assert codes(peer.again().say(NEEDS[need])) == []
+
+
+def test_an_agent_serves_only_what_it_was_granted(hub: FakeHub) -> None:
+    operator = hub.join("operator/root")
+    agent = hub.knock("agent/x")
+    operator.call("keys.grant", address="agent/x", remove=["serve:*"], add=["serve:agent/x", "serve:queue/a*"])
+    assert agent.hello(slots=1, queues=("queue/abc",))[0][0] == wire.WELCOME
+    refused = hub.knock("agent/x").hello(slots=1, queues=("queue/b",))
+    assert codes(refused) == ["not_allowed"]
+    assert "orchestra keys grant agent/x serve:queue/b" in refused[0][4]
+    operator.call("keys.grant", address="agent/x", remove=["serve:agent/x"])
+    assert codes(hub.knock("agent/x").hello(slots=1)) == ["not_allowed"]
+
+
+def test_a_change_ends_its_sessions_and_an_agent_comes_back_for_its_tasks(hub: FakeHub) -> None:
+    operator = hub.join("operator/root")
+    agent = hub.join("agent/x", slots=1)
+    seq = operator.submit("agent/x")
+    ((_, lease, *_),) = agent.took(wire.DELIVER)
+    operator.call("keys.grant", address="agent/x", add=["submit:queue/q"])
+    assert agent.told[-1][:2] == [wire.BYE, "grants"]
+    assert agent.is_kicked
+    again = agent.again(slots=1, holding=((seq, lease),))
+    assert hub.task(seq).holder_text == "agent/x"
+    assert again.told[0][6] == [seq]
+
+
+def test_what_changes_nothing_ends_nothing(hub: FakeHub) -> None:
+    operator, agent = hub.join("operator/root"), hub.join("agent/x", slots=1)
+    told = operator.call("keys.grant", address="agent/x")
+    assert told == {"address": "agent/x", "grants": ["send:*", "serve:*"], "is_default": True}
+    operator.call("keys.grant", address="agent/x", default=True)
+    assert agent.session is not None
+
+
+def test_grants_are_kept_over_a_restart_and_can_be_given_back(hub: FakeHub) -> None:
+    operator = hub.join("operator/root")
+    hub.enrol("agent/x")
+    operator.call("keys.grant", address="agent/x", add=["administer"], remove=["send:*"])
+    hub.restart()
+    operator = operator.again()
+    assert grants.of(hub.peer("agent/x")) == ("administer", "serve:*")
+    assert operator.call("keys.grant", address="agent/x", default=True)["is_default"] is True
+    hub.restart()
+    assert hub.peer("agent/x").grants is None
+
+
+def test_an_invitation_may_give_grants(hub: FakeHub) -> None:
+    operator, once, pair = hub.join("operator/root"), make_key_pair().public, make_key_pair().public
+    operator.call("invite", address="agent/x", public_key=once, ttl_ms=1000, uses=1, grants=["serve:queue/a"])
+    hub.restart()
+    FakePeer(hub, str(hub.decider.enrolment.identity_of(once))).say([wire.CALL, 1, "enrol", {"public_key": pair}])
+    assert grants.of(hub.peer("agent/x")) == ("serve:queue/a",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "fly", "send", "send:", "administer:x", "broadcast:*", "send:agent/x y", "SEND:*", "send:" + "x" * 101, 5],
+)
+def test_what_is_no_grant_is_refused_with_the_forms_there_are(hub: FakeHub, text: object) -> None:
+    hub.enrol("agent/x")
+    (error,) = hub.join("operator/root").say([wire.CALL, 1, "keys.grant", {"address": "agent/x", "add": [text]}])
+    assert error[3] == "bad_option"
+    assert "serve:ADDRESS" in error[4]
+
+
+def test_a_peer_has_so_many_grants_at_most(hub: FakeHub) -> None:
+    hub.enrol("agent/x")
+    many = [f"send:agent/{number}" for number in range(GRANTS_MAX + 1)]
+    assert hub.join("operator/root").call("keys.grant", address="agent/x", add=many) == "bad_option"
+
+
+def test_only_those_who_administer_grant(hub: FakeHub) -> None:
+    assert hub.join("matrix/m").call("keys.grant", address="matrix/m", add=["administer"]) == "not_allowed"
+    assert hub.join("operator/root").call("keys.grant", address="agent/none") == "unknown_recipient"
+
+
+def test_the_check_of_who_may_be_sent_to_is_remembered_within_bounds(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestra.hub.decider._MAY_SEND_KEPT", 2)
+    peer = hub.join("agent/x")
+    for name in "abcab":
+        hub.enrol(f"agent/{name}")
+        peer.send(f"agent/{name}")
+    assert peer.session is not None
+    assert len(peer.session.may_send) <= 2
