@@ -684,20 +684,23 @@ class Client:
         context: str = "",
         priority: str | None = None,
         terms: Terms = PLAIN,
+        key: str | None = None,
     ) -> SubmittedTask:
         """Submit a task and follow it; returns once the hub has it on disk.
 
-        `terms` say what it depends on, when it may begin, how often it is tried and how long it may wait.
+        `terms` say what it depends on, when it may begin, how often it is tried and how long it may wait. What was
+        submitted under a `key` before is not submitted again, but followed.
         """
         job = Job(prompt=prompt, argv=tuple(argv), cwd=str(cwd), timeout_s=timeout_s, context=context)
-        return await self.submit_job(to, job, priority=priority, terms=terms)
+        return await self.submit_job(to, job, priority=priority, terms=terms, key=key)
 
     async def submit_job(
-        self, to: str, job: Job, *, priority: str | None = None, terms: Terms = PLAIN
+        self, to: str, job: Job, *, priority: str | None = None, terms: Terms = PLAIN, key: str | None = None
     ) -> SubmittedTask:
         """Submit a job and follow it; as `submit`."""
-        options = {**(_options(priority) or {}), **terms.options(), "watch": True}
-        n = await self._next_send(to, job.encode(), wire.TASK, options)
+        if key is not None:  # it may be stored, and over, already
+            return await self.follow(await self.store_job(to, job, priority=priority, terms=terms, key=key))
+        n = await self._next_send(to, job.encode(), wire.TASK, {**_task_options(priority, terms, None), "watch": True})
         made: asyncio.Future[SubmittedTask] = self.loop.create_future()
         self._submitting[n] = made
         try:
@@ -705,9 +708,11 @@ class Client:
         finally:
             self._submitting.pop(n, None)
 
-    async def store_job(self, to: str, job: Job, *, priority: str | None = None, terms: Terms = PLAIN) -> int:
+    async def store_job(
+        self, to: str, job: Job, *, priority: str | None = None, terms: Terms = PLAIN, key: str | None = None
+    ) -> int:
         """Submit a job without following it; return its seq once the hub has it on disk."""
-        n = await self._next_send(to, job.encode(), wire.TASK, {**(_options(priority) or {}), **terms.options()})
+        n = await self._next_send(to, job.encode(), wire.TASK, _task_options(priority, terms, key))
         stored: asyncio.Future[int] = self.loop.create_future()
         self._sends[n] = stored
         return await stored
@@ -1202,6 +1207,10 @@ def _bytes(body: str | bytes) -> bytes:
 
 def _options(priority: str | None) -> dict[str, Any] | None:
     return None if priority is None else {"priority": Priority(priority).value}
+
+
+def _task_options(priority: str | None, terms: Terms, key: str | None) -> dict[str, Any]:
+    return {**(_options(priority) or {}), **terms.options(), **({} if key is None else {"key": key})}
 
 
 def _message_options(

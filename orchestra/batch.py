@@ -14,7 +14,7 @@ from typing import Any, Final
 from .address import Kind, parse_address
 from .errors import BadAddress, BadOption
 from .job import TIMEOUT_S_DEFAULT, Job
-from .limits import BATCH_TASKS_MAX
+from .limits import BATCH_TASKS_MAX, KEY_CHARS_MAX
 from .task import Priority
 from .terms import PLAIN, Terms
 
@@ -30,6 +30,7 @@ class Line:
     to: str
     job: Job
     priority: str | None
+    key: str | None
     terms: Terms
     after: tuple[str, ...]
 
@@ -125,8 +126,16 @@ def _line(number: int, text: str, to: str, cwd: str) -> Line:
     after, seqs = values.get("depends_on", ((), ()))
     terms = replace(PLAIN, depends_on=seqs, **{_MS[name]: values[name] for name in _MS if name in values})
     terms = replace(terms, **{name: values[name] for name in ("max_attempts", "budget") if name in values})
-    priority = values.get("priority")
-    return Line(number, values.get("id", f"line {number}"), str(address), job, priority, terms, after)
+    return Line(
+        number=number,
+        id=values.get("id", f"line {number}"),
+        to=str(address),
+        job=job,
+        priority=values.get("priority"),
+        key=values.get("key"),
+        terms=terms,
+        after=after,
+    )
 
 
 def _text(name: str, value: Any) -> str:
@@ -138,6 +147,12 @@ def _text(name: str, value: Any) -> str:
 def _id(name: str, value: Any) -> str:
     if type(value) is not str or not value:
         raise BadOption(f"{name} must be a text")
+    return value
+
+
+def _key(name: str, value: Any) -> str:
+    if type(value) is not str or not 0 < len(value) <= KEY_CHARS_MAX:
+        raise BadOption(f"{name} must be a text of 1 to {KEY_CHARS_MAX} characters")
     return value
 
 
@@ -195,5 +210,6 @@ _FIELDS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "backoff_max_s": _ms,
     "expires_s": _ms,
     "not_before_s": _ms,
+    "key": _key,
     "budget": _as_it_is,
 }

@@ -211,13 +211,15 @@ class Client:
         context: str = "",
         priority: str | None = None,
         terms: Terms = PLAIN,
+        key: str | None = None,
     ) -> SubmittedTask:
         """Submit a task and follow it; returns once the hub has it on disk.
 
-        `terms` say what it depends on, when it may begin, how often it is tried and how long it may wait.
+        `terms` say what it depends on, when it may begin, how often it is tried and how long it may wait. What was
+        submitted under a `key` before is not submitted again, but followed.
         """
         job = Job(prompt=prompt, argv=tuple(argv), cwd=str(cwd), timeout_s=timeout_s, context=context)
-        submitting = self._client.submit_job(to, job, priority=priority, terms=terms)
+        submitting = self._client.submit_job(to, job, priority=priority, terms=terms, key=key)
         return SubmittedTask(self._loop, self._loop.run(submitting))
 
     def follow(self, seq: int) -> SubmittedTask:

@@ -25,11 +25,11 @@ def test_a_line_is_a_task_with_all_it_says() -> None:
         {
             "id": "a", "prompt": "review", "to": "agent/r", "cwd": "/x", "timeout_s": 5, "context": "c",
             "priority": "high", "depends_on": [7], "max_attempts": 3, "backoff_s": 0.5, "backoff_max_s": 9,
-            "expires_s": 60, "not_before_s": 1e9, "budget": 1.5,
+            "expires_s": 60, "not_before_s": 1e9, "budget": 1.5, "key": "k",
         }
     )  # fmt: skip
     assert line.job == Job(prompt="review", cwd="/x", timeout_s=5.0, context="c")
-    assert (line.id, line.to, line.priority, line.after) == ("a", "agent/r", "high", ())
+    assert (line.id, line.to, line.priority, line.key, line.after) == ("a", "agent/r", "high", "k", ())
     assert line.terms == Terms((7,), 3, 500, 9000, 60_000, 10**12, 1.5)
 
 
@@ -55,7 +55,7 @@ def test_every_fault_is_told_with_its_line_and_nothing_is_taken() -> None:
         {"to": "matrix/m"}, {"to": "nonsense"}, {"to": 1}, {"argv": "ls"}, {"timeout_s": "1"}, {"timeout_s": 0},
         {"priority": "soon"}, {"priority": []}, {"depends_on": "a"}, {"depends_on": [1.5]}, {"depends_on": [0]},
         {"max_attempts": 0}, {"backoff_s": -1}, {"expires_s": True}, {"not_before_s": "14:05"}, {"budget": [1]},
-        {"id": ""}, {"id": 7}, {"cwd": "a\0b"},
+        {"id": ""}, {"key": ""}, {"key": 1}, {"id": 7}, {"cwd": "a\0b"},
     ],
 )  # fmt: skip
 def test_a_field_that_is_wrong_is_refused(fields: dict[str, Any]) -> None:

@@ -66,8 +66,8 @@ async def _send(
     depends_on = (*line.terms.depends_on, *(seqs[name] for name in line.after))
     terms = replace(line.terms, depends_on=depends_on)
     if not is_followed:
-        return await client.store_job(line.to, line.job, priority=line.priority, terms=terms), None
-    task = await client.submit_job(line.to, line.job, priority=line.priority, terms=terms)
+        return await client.store_job(line.to, line.job, priority=line.priority, terms=terms, key=line.key), None
+    task = await client.submit_job(line.to, line.job, priority=line.priority, terms=terms, key=line.key)
     return task.seq, task
 
 

@@ -119,6 +119,7 @@ class _Submit(click.Command):
     show_default="1s",
     help="The longest pause after the first failed attempt; it doubles with each, up to a minute or to this.",
 )
+@click.option("--key", default=None, help="Store it once, also when this is run again with the same KEY.")
 @click.option("--budget", default="", help="What it may cost; the program finds it in ORCHESTRA_TASK_BUDGET.")
 @click.option(
     "--from",
@@ -144,6 +145,7 @@ def submit(
     expires_s: float | None,
     max_attempts: int,
     backoff_s: float | None,
+    key: str | None,
     budget: str,
     file: IO[str] | None,
     state: Path | None,
@@ -191,6 +193,7 @@ def submit(
             context=context,
             priority=priority,
             terms=terms,
+            key=key,
         )
         if wait:
             return await _see_through(submitted, to, as_json)

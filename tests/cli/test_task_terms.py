@@ -135,3 +135,13 @@ def test_a_file_on_a_terminal_shows_a_bar_and_a_table(desk: Place, tmp_path: Pat
     assert ended.code == 0
     assert "3/3" in ended.stdout
     assert "completed" in ended.stdout
+
+
+def test_what_is_submitted_under_a_key_is_done_once(desk: Place, tmp_path: Path) -> None:
+    script = f"echo x >> {tmp_path}/count; cat {tmp_path}/count"
+    words = ("--key", "nightly", "--wait", "--json", "--", "sh", "-c", script)
+    first, second = (desk.run("task", "submit", *words).data for _ in range(2))
+    assert (first["seq"], first["output"]) == (second["seq"], second["output"])
+    path = _batch(tmp_path, {"argv": ["true"], "key": "a"}, {"argv": ["true"], "key": "b"})
+    one, two = (desk.run("task", "submit", "--from", path, "--json").data for _ in range(2))
+    assert one == two
