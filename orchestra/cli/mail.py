@@ -145,7 +145,10 @@ def inbox(
 def read(
     seqs: tuple[int, ...], is_all: bool, ack: bool, state: Path | None, address: str | None, as_json: bool
 ) -> None:
-    """Show messages in full and mark them as read."""
+    """Show messages in full and mark them as read.
+
+    With --ack also those that were read before, which leaves no doubt that they are dealt with.
+    """
     if not seqs and not is_all:
         raise click.UsageError("name the messages (`orchestra inbox` lists them), or say --all")
 
@@ -159,6 +162,8 @@ def read(
             ]
         if found:
             await client.mark_read((message.seq for message in found), ack=ack)
+        if ack:
+            found += await _dealt_with(client, sorted(set(seqs) - {message.seq for message in found}))
         return found
 
     messages = with_client(state, address, reading)
@@ -172,6 +177,15 @@ def read(
     missing = set(seqs) - {message.seq for message in messages}
     if missing:
         fail(f"no unread message {', '.join(map(str, sorted(missing)))} to you; see: orchestra inbox", FAILED)
+
+
+async def _dealt_with(client: Client, seqs: list[int]) -> list[Message]:
+    """Say of messages that were read before that they are dealt with; return those that are this peer's."""
+    found = []
+    for seq in seqs:
+        if await client.mark_read([seq], ack=True):
+            found += [message for message in await client.thread(seq, count=1000) if message.seq == seq]
+    return found
 
 
 def _facts(message: Message) -> dict[str, object]:

@@ -129,6 +129,13 @@ def test_what_was_dealt_with_leaves_the_inbox_too(desk: Place, known: Callable[[
     seq = desk.run("send", to, "do this", "--json").data["seq"]
     assert desk.run("read", str(seq), "--ack", "--as", to).code == 0
     assert desk.run("inbox", "--as", to, "--json").data == []
+    before = str(desk.run("send", to, "and this", "--json").data["seq"])
+    assert desk.run("read", before, "--as", to).code == 0
+    assert desk.run("read", before, "--as", to).code == 1, "it is not unread any more"
+    ended = desk.run("read", before, "--ack", "--as", to)
+    assert (ended.code, ended.stdout.splitlines()[1]) == (0, "and this")
+    assert desk.run("trace", before).stdout.endswith(f"nothing is left to do: {to} has dealt with it\n")
+    assert desk.run("read", before, "--ack").code == 1, "the sender has nothing to deal with"
 
 
 def test_reading_needs_a_number_or_all(desk: Place) -> None:
