@@ -13,6 +13,7 @@ import asyncio
 import base64
 import binascii
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,7 @@ from typing import Any, Final
 
 from orchestra.errors import BadOption, OrchestraError
 from orchestra.limits import CHECKPOINT_BYTES_MAX, KIB
+from orchestra.state import IPC_PATH_BYTES_MAX
 
 _LINE_BYTES_MAX: Final = 2 * CHECKPOINT_BYTES_MAX + 16 * KIB
 
@@ -32,23 +34,30 @@ Save = Callable[[int, int, bytes], Awaitable[None]]
 class Desk:
     """Serves the socket at `path` between `open` and `close`."""
 
-    def __init__(self, *, ask: Ask, save: Save) -> None:
+    def __init__(self, path: Path, *, ask: Ask, save: Save) -> None:
         """Args:
+        path: where the socket shall be, in a folder that only this user may enter; where it is too long for a socket,
+            it is in the system's folder for temporary files.
         ask: is given a task, its attempt and a question, and returns the answer.
         save: is given a task, its attempt and a checkpoint.
         """
         self._ask = ask
         self._save = save
-        self._folder = Path(tempfile.mkdtemp(prefix="orchestra-"))  # mode 0700, and short enough for a socket's path
+        self.path = path
+        self._folder: Path | None = None
+        self._inode = 0
         self._server: asyncio.Server | None = None
         self._talks: set[asyncio.Task[None]] = set()
 
-    @property
-    def path(self) -> Path:
-        return self._folder / "desk"
-
     async def open(self) -> None:
+        if len(os.fsencode(self.path.absolute())) > IPC_PATH_BYTES_MAX:
+            self._folder = Path(tempfile.mkdtemp(prefix="orchestra-"))  # of mode 0700
+            self.path = self._folder / "desk"
+        self.path = self.path.absolute()
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # It takes the place of a socket that an agent of this name left when it was killed.
         self._server = await asyncio.start_unix_server(self._accept, self.path, limit=_LINE_BYTES_MAX)
+        self._inode = self.path.stat().st_ino
 
     async def close(self) -> None:
         if self._server is not None:
@@ -56,7 +65,11 @@ class Desk:
         for talk in list(self._talks):
             talk.cancel()
         await asyncio.gather(*self._talks, return_exceptions=True)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            if self.path.stat().st_ino == self._inode:  # or it is that of the agent that replaced this one
+                self.path.unlink()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         talk = asyncio.ensure_future(self._talk(reader, writer))

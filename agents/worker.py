@@ -72,7 +72,7 @@ class Worker:
         client.on_lost = self._lost
         client.on_canceled = self._canceled
         client.on_answered = self._answered
-        self._desk = Desk(ask=self._ask, save=self._save)
+        self._desk = Desk(settings.state.desk_of(settings.address), ask=self._ask, save=self._save)
         client.on_assigned = self._begin
 
     async def run(self, *, ready: Callable[[], None] = lambda: None) -> None:
@@ -84,7 +84,10 @@ class Worker:
         over = asyncio.ensure_future(self._client.wait_over())
         draining = asyncio.ensure_future(self._draining.wait())
         proving = asyncio.ensure_future(self._keep_lease())
-        await self._desk.open()
+        try:
+            await self._desk.open()
+        except OSError as exc:
+            logger.warning("tasks can't ask nor leave checkpoints here: %s", exc, extra={"action": "desk_closed"})
         self._client.offer(self._settings.concurrency)
         logger.info(
             "%s takes tasks for itself%s, %d at once",

@@ -63,7 +63,10 @@ _ORIGIN: Final = (
 )
 _TASK: Final = f"INSERT OR REPLACE INTO task VALUES ({','.join('?' * 17)})"
 _TASK_ATTEMPT: Final = f"INSERT OR REPLACE INTO attempt VALUES ({','.join('?' * 13)})"
-_LATE: Final = "UPDATE attempt SET late_ms=?, late_outcome=? WHERE task=? AND lease=? AND holder=? AND late_ms IS NULL"
+_LATE: Final = """
+    UPDATE attempt SET late_ms=?, late_outcome=?
+    WHERE task=? AND lease=? AND holder=? AND result_n IS NULL AND late_ms IS NULL
+"""
 _CHECKPOINT: Final = "INSERT OR REPLACE INTO checkpoint VALUES (?,?,?,?)"
 _NO_CHECKPOINT: Final = "DELETE FROM checkpoint WHERE task=?"
 _REVIVED: Final = "DELETE FROM dead WHERE seq=?"

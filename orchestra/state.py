@@ -3,6 +3,7 @@
 hub.db  hub.lock  hub.sock       the hub's
 hub.toml                         where the hub is and its public key: what a client here needs to find it
 keys/hub.key  keys/agent-x.key   one file per key pair
+desks/                           sockets where the programs of tasks reach their agents
 outputs/                         outputs of tasks that were too long for their result
 """
 
@@ -55,6 +56,9 @@ class StateFolder:
     @property
     def outputs(self) -> Path:
         return self.path / "outputs"
+
+    def desk_of(self, address: Address) -> Path:
+        return self.path / "desks" / f"{address.kind}-{address.name}.sock"
 
     @property
     def hub_key(self) -> Path:

@@ -6,7 +6,9 @@ import asyncio
 import base64
 import json
 import stat
+import tempfile
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +18,14 @@ from orchestra.errors import StaleLease
 from orchestra.limits import CHECKPOINT_BYTES_MAX
 
 
-def _at_desk(scenario: Callable[[Desk, list[Any]], Awaitable[None]]) -> list[Any]:
+@pytest.fixture
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def _at_desk(
+    scenario: Callable[[Desk, list[Any]], Awaitable[None]], path: Path = Path("s/desks/agent-w.sock")
+) -> list[Any]:
     said: list[Any] = []
 
     async def ask(task: int, attempt: int, question: str) -> str:
@@ -34,17 +43,20 @@ def _at_desk(scenario: Callable[[Desk, list[Any]], Awaitable[None]]) -> list[Any
         said.append((task, attempt, data))
 
     async def run() -> None:
-        desk = Desk(ask=ask, save=save)
+        desk = Desk(path, ask=ask, save=save)
         await desk.open()
         try:
             async with asyncio.timeout(20):
                 await scenario(desk, said)
         finally:
             await desk.close()
-        assert not desk.path.parent.exists()
+        assert not desk.path.exists()
 
     asyncio.run(run())
     return said
+
+
+pytestmark = pytest.mark.usefixtures("_folder")
 
 
 async def _say(desk: Desk, line: bytes) -> Any:
@@ -125,3 +137,28 @@ def test_a_desk_that_closes_leaves_nobody_waiting() -> None:
         writer.close()
 
     assert _at_desk(scenario)[-1] == "gone"
+
+
+def test_a_path_that_is_too_long_for_a_socket_is_no_trouble(tmp_path: Path) -> None:
+    async def scenario(desk: Desk, said: list[Any]) -> None:
+        assert str(desk.path).startswith(tempfile.gettempdir())
+        assert stat.S_IMODE(desk.path.parent.stat().st_mode) == 0o700
+        assert await _say(desk, b'{"task": 7, "attempt": 1, "ask": "x"}') == {"answer": "X"}
+
+    _at_desk(scenario, tmp_path / ("x" * 120) / "desk")
+
+
+def test_a_desk_takes_the_place_of_one_that_was_killed_and_leaves_that_of_its_successor() -> None:
+    async def scenario(desk: Desk, said: list[Any]) -> None:
+        async def ask(task: int, attempt: int, question: str) -> str:
+            return "the second"
+
+        async def save(task: int, attempt: int, data: bytes) -> None: ...
+
+        second = Desk(desk.path, ask=ask, save=save)
+        await second.open()
+        await desk.close()
+        assert await _say(second, b'{"task": 7, "attempt": 1, "ask": "x"}') == {"answer": "the second"}
+        await second.close()
+
+    _at_desk(scenario)

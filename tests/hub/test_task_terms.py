@@ -255,7 +255,7 @@ def test_the_result_of_a_failed_attempt_gets_the_same_answer_when_it_is_repeated
     again = agent.again()
     again.take()
     assert again.say(record) == [[OK, 1, seq, 1]]
-    assert hub.column("SELECT count(*) FROM attempt WHERE outcome = 'failed'") == [1]
+    assert hub.rows("SELECT result_n, late_ms FROM attempt WHERE outcome = 'failed'") == [(1, None)], "it is not late"
 
 
 def test_a_late_result_is_refused_and_kept_once(hub: FakeHub) -> None:
