@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -38,7 +40,8 @@ _POLLIN: Final = int(zmq.POLLIN)
 _DONTWAIT: Final = int(zmq.DONTWAIT)
 _SNDMORE_DONTWAIT: Final = int(zmq.SNDMORE | zmq.DONTWAIT)
 _GOODBYE_MS: Final = 200  # how long closing waits for the last records to leave
-_MONITORED: Final = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_ACCEPT_FAILED
+_MONITORED: Final = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_ACCEPTED
+_FILES_SPARE: Final = 64, 4  # so many files, or a part of this size, are kept free
 
 
 class Arrived(NamedTuple):
@@ -65,6 +68,7 @@ class Router:
         self._known: dict[bytes, int] = {}
         self._links: dict[int, bytes] = {}
         self._ended: list[bytes] = []
+        self._file_max = _file_max()
         self._refused: list[Stranger] = []
         self._context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 64)
@@ -189,8 +193,7 @@ class Router:
         """
         descriptor = self._known.get(link)
         if descriptor is not None:
-            with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as twin:
-                twin.shutdown(socket.SHUT_RDWR)
+            _shut(descriptor)
 
     def answer_handshakes(self) -> None:
         """Answer the handshakes that wait: a known key gets its address and itself as user id, any other is refused."""
@@ -226,11 +229,22 @@ class Router:
     def _watch(self) -> None:
         while _is_readable(self._monitor):
             event: dict[str, Any] = dict(recv_monitor_message(self._monitor, zmq.DONTWAIT))
-            if event["event"] == zmq.EVENT_DISCONNECTED:
+            if event["event"] == zmq.EVENT_ACCEPTED:
+                if event["value"] > self._file_max:
+                    self._turn_away(event["value"])
+            elif event["event"] == zmq.EVENT_DISCONNECTED:
                 link = self._links.pop(event["value"], None)
                 if link is not None:
                     del self._known[link]
                     self._ended.append(link)
+
+    def _turn_away(self, descriptor: int) -> None:
+        """Close a connection that took one of the last files; its client comes back later.
+
+        Without any file libzmq ends the whole process (`ipc_listener.cpp` takes EMFILE for impossible), or spins (tcp).
+        """
+        self.counts["turned_away"] += 1
+        _shut(descriptor)
 
     def _meet(self, link: bytes, descriptor: int) -> None:
         """Remember which descriptor a connection has: it is all that libzmq tells when the connection ends."""
@@ -247,3 +261,17 @@ class Router:
 
 def _is_readable(each: zmq.Socket[bytes]) -> bool:
     return bool(zmq.zmq_poll([(each, _POLLIN)], 0))
+
+
+def _shut(descriptor: int) -> None:
+    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as twin:
+        twin.shutdown(socket.SHUT_RDWR)
+
+
+def _file_max() -> int:
+    """Return the highest descriptor that a connection may have: they are given out from the lowest."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return sys.maxsize
+    spare, part = _FILES_SPARE
+    return limit - max(spare, limit // part)

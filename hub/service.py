@@ -45,6 +45,7 @@ _GC_THRESHOLDS = (20_000, 20, 50)  # a turn makes many short-lived lists and no 
 _KICK_AFTER_S = 0.2
 _NEXT_SLICE_S = 0.01  # with slices of 2 ms, retention takes a fifth of an idle core until it has caught up
 _ATTENTIVE_S = 300e-6  # makes a round trip 5 % shorter, and costs at most this much of a core per commit
+_TELL_AGAIN_S = 60.0
 _FROZEN_MS = 1000  # a loop that is so late was stopped, or had no machine under it
 _OTHER_FILES = 512  # beside the connections
 _WATCHDOG_S = 0.1  # a missed edge of libzmq's descriptor costs at most this
@@ -105,6 +106,8 @@ class Hub:
         self._retention = Retention(settings.keep, self._store.rows, self._store.used_bytes)
         self._fault: StorageFault | None = None
         self._attentive_until = 0.0
+        self._turned_away = 0
+        self._tell_again_at = 0.0
 
     async def run(self, *, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until `stop` is called; `ready` is called once peers can connect.
@@ -144,6 +147,7 @@ class Hub:
                     self._decider.enrolment.knocked(strangers, holds_all=self._holds_unknown_keys, now_ms=turn.now_ms)
                     self._decider.tick(turn)
                     self._end_turn(turn)
+                    self._tell_of_turned_away()
                     self._retain()
                 for callback in watched.values():
                     callback()
@@ -300,6 +304,18 @@ class Hub:
             SEND_QUEUE_FRAMES,
             extra={"action": "slow_reader"},
         )
+
+    def _tell_of_turned_away(self) -> None:
+        count = self._counts["turned_away"]
+        if count > self._turned_away and time.monotonic() >= self._tell_again_at:
+            logger.error(
+                "%d connections were turned away: hardly any file is left for them; raise the limit of open files "
+                "(ulimit -n), which is %d",
+                count - self._turned_away,
+                resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+                extra={"action": "turned_away"},
+            )
+            self._turned_away, self._tell_again_at = count, time.monotonic() + _TELL_AGAIN_S
 
     def _kick(self, link: Link) -> None:
         assert isinstance(link, bytes)

@@ -13,10 +13,12 @@ from orchestra.keys import make_key_pair
 from orchestra.state import HubCard, StateFolder
 from orchestra.task import TaskState
 
-from .programs import BOUND_S, Place, open_files, resident_bytes, wait_until
+from .programs import BOUND_S, Place, open_files, peer, resident_bytes, wait_until
 
 AGENTS = 500
 FILES = 12 * AGENTS  # a client has some ten: its sockets, their signals, its context's
+FEW_FILES = 160  # of a hub: it has some thirty of its own, and keeps 64
+CROWD = 110  # more than it has files for
 KIB = 2**10
 CONNECTION_BYTES_MAX = 256 * KIB  # several times what one costs, far below what would hurt
 
@@ -94,3 +96,38 @@ async def _one_task(agent: aio.Client) -> int:
     task = await agent.next_assignment()
     await agent.report(task, TaskState.COMPLETED, {}, b"")
     return task.seq
+
+
+def test_a_hub_that_has_hardly_a_file_left_says_so_serves_whom_it_has_and_takes_others_later(
+    place: Place, many_files: None
+) -> None:
+    hub = place.hub(before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (FEW_FILES, FEW_FILES)))
+
+    async def scenario() -> None:
+        async with await peer(place, "matrix/one") as one, await peer(place, "matrix/two") as two:
+            lost: list[str] = []
+            for client in (one, two):
+                client.on_lost = lambda reason: lost.append(str(reason))
+            crowd = [asyncio.ensure_future(_crowd(place)) for _ in range(CROWD)]
+            await asyncio.to_thread(wait_until, lambda: "were turned away" in hub.stderr, "the hub to say so")
+            messages = two.messages()
+            for number in range(500):
+                await asyncio.wait_for(one.send("matrix/two", str(number)), BOUND_S)
+                assert (await asyncio.wait_for(anext(messages), BOUND_S)).text == str(number)
+            assert not all(each.done() for each in crowd), "there was room for all"
+            for each in crowd:
+                each.cancel()
+            ended = await asyncio.gather(*crowd, return_exceptions=True)
+            await asyncio.gather(*(each.close() for each in ended if isinstance(each, aio.Client)))
+            async with asyncio.timeout(BOUND_S):
+                await (await _crowd(place)).close()
+            assert lost == []
+
+    asyncio.run(scenario())
+    assert hub.stderr.count("were turned away") < 5, "once is enough"
+    assert "Traceback" not in hub.stderr
+
+
+async def _crowd(place: Place) -> aio.Client:
+    """Connect as this user's operator, who may have many sessions."""
+    return await aio.connect(state=place.state, patience_s=None)
