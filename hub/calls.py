@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 from orchestra.address import parse_peer
 from orchestra.errors import BadOption, HubFull, NotAsked, NotCancelable, NotFound, UnknownMethod
 from orchestra.keys import fingerprint
-from orchestra.limits import BODY_BYTES_MAX, CALLS_A_TURN_MAX, CREDIT_DEFAULT, LIST_ROWS_MAX, REPLY_BYTES_MAX
+from orchestra.limits import (
+    BODY_BYTES_MAX,
+    CALLS_A_TURN_MAX,
+    CREDIT_DEFAULT,
+    LIST_ROWS_MAX,
+    REPLY_BYTES_MAX,
+    WATCHED_AT_ONCE_MAX,
+)
 from orchestra.stage import ACKED, READ
 from orchestra.task import TaskState
 from orchestra.wire import INT_MAX, MESSAGE, REPLY, pack
@@ -288,6 +295,8 @@ def _message_get(asked: Asked) -> None:
 
 def _message_watch(asked: Asked) -> None:
     seqs = _seqs(asked.params)
+    if len(seqs) > WATCHED_AT_ONCE_MAX:
+        raise BadOption(f"seqs has {len(seqs)} messages; the limit is {WATCHED_AT_ONCE_MAX}")
     asked.decider.post.watches.check_room(asked.session, seqs)
     asked.fetch("watch", seqs=seqs)
 

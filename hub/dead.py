@@ -87,7 +87,8 @@ class DeadLetters:
     def _send(self, session: Session, message: dict[str, Any], peer: Peer, turn: Turn) -> int:
         state, sender = self._state, message["from"]
         seq = state.last_seq + 1
-        kept = {**message["options"], "resend_of": message["seq"]}
+        kept = {name: value for name, value in message["options"].items() if name != "expires_ms"}
+        kept["resend_of"] = message["seq"]  # and whoever sends it again wants it to arrive, however long that takes
         rank = message["rank"]
         letter = Letter(seq, rank, 0, sender, peer.text, turn.now_ms, kept, message["body"])
         origin = self._origin_of(state.roster.peers[sender])

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from orchestra.stage import ACKED, DEAD, READ, STAGES
+from orchestra.stage import ACKED, DEAD, DELIVERED, READ, STAGES
 from orchestra.task import RANK, RETRYABLE, TaskState
+from orchestra.wire import MESSAGE
 
 from .board import Board
 from .roster import Peer, Roster
@@ -92,12 +93,19 @@ def _options(found: dict[str, Any]) -> str:
     if "max_attempts" in options:
         told.append(f"at most {options['max_attempts']} attempts")
     if "expires_ms" in options:
-        told.append(f"given up when nobody begins it within {span(options['expires_ms'])}")
+        missed = "it is not delivered" if found["kind"] == MESSAGE else "nobody begins it"
+        told.append(f"given up when {missed} within {_exact(options['expires_ms'])}")
+    if "reply_to" in options:
+        told.append(f"in reply to {options['reply_to']}")
     if "not_before_ms" in options and options["not_before_ms"] > found["sent_ms"]:
         told.append(f"not before {span(options['not_before_ms'] - found['sent_ms'])} had passed")
     if "budget" in options:
         told.append(f"budget {options['budget']}")
     return f" ({', '.join(told)})" if told else ""
+
+
+def _exact(ms: int) -> str:
+    return f"{ms} ms" if ms < 1000 else span(ms)
 
 
 def _where_else(found: dict[str, Any], *, is_logged: bool) -> str:
@@ -110,13 +118,13 @@ def _where_else(found: dict[str, Any], *, is_logged: bool) -> str:
 
 
 def _receipt_lines(where: dict[str, Any], sessions: dict[int, str]) -> Iterator[Line]:
-    did = {STAGES[1]: "has it", STAGES[READ]: "read it", STAGES[ACKED]: "dealt with it"}
+    did = {STAGES[DELIVERED]: "got it", STAGES[READ]: "read it", STAGES[ACKED]: "dealt with it"}
     for each in where["receipts"]:
         if each["stage"] == DEAD:
             yield Line(each["at_ms"], _HUB, f"gave up on {where['recipient']}: {each['reason']}")
         else:
             known = f" ({sessions[each['session']]})" if each["session"] in sessions else ""
-            what = f"{did[each['stage']]}: {each['stage']}, says session {each['session']}{known}"
+            what = f"{did[each['stage']]} ({each['stage']}), says session {each['session']}{known}"
             yield Line(each["at_ms"], where["recipient"], what)
 
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from .errors import ConnectionLost, NoSession, OrchestraError, error_of
-from .limits import CALLS_OPEN_MAX, LIST_ITEMS_MAX, SENDS_UNANSWERED_MAX
+from .limits import CALLS_OPEN_MAX, LIST_ITEMS_MAX, SENDS_UNANSWERED_MAX, WATCHED_AT_ONCE_MAX
 from .stage import ACKED
 from .task import TaskState
 from .version import WIRE_VERSION, WIRE_VERSION_OLDEST
@@ -42,8 +42,6 @@ from .wire import (
     WELCOME,
     Record,
 )
-
-_WATCHED_AT_ONCE: Final = 200  # tasks or messages in one CALL
 
 
 class Welcomed(NamedTuple):
@@ -421,8 +419,8 @@ class Conversation:
         """Follow tasks; the replies to the returned CALLs say where they are now, as `Changed` and `Finished`."""
         wanted = list(seqs)
         self._watched.update(wanted)
-        starts = range(0, len(wanted), _WATCHED_AT_ONCE)
-        return [self.call("task.watch", {"seqs": wanted[start : start + _WATCHED_AT_ONCE]}) for start in starts]
+        starts = range(0, len(wanted), WATCHED_AT_ONCE_MAX)
+        return [self.call("task.watch", {"seqs": wanted[start : start + WATCHED_AT_ONCE_MAX]}) for start in starts]
 
     def watches(self, seq: int) -> None:
         """The hub was asked with the SEND to tell of this task."""
@@ -449,8 +447,8 @@ class Conversation:
         """Follow messages; the replies to the returned CALLs say where they are now, as `Receipted`."""
         wanted = list(seqs)
         self._watched_messages.update(wanted)
-        starts = range(0, len(wanted), _WATCHED_AT_ONCE)
-        return [self.call("message.watch", {"seqs": wanted[start : start + _WATCHED_AT_ONCE]}) for start in starts]
+        starts = range(0, len(wanted), WATCHED_AT_ONCE_MAX)
+        return [self.call("message.watch", {"seqs": wanted[start : start + WATCHED_AT_ONCE_MAX]}) for start in starts]
 
     def unwatch_message(self, seq: int) -> None:
         """Follow a message no more."""

@@ -39,6 +39,7 @@ SLOTS_MAX: Final = 256  # tasks an agent may run at once
 QUEUES_MAX: Final = 64  # queues one agent may serve
 SENDS_UNANSWERED_MAX: Final = 4096  # of one client; more wait in the client
 WATCHES_MAX: Final = 10_000  # tasks one session may watch, and as many messages
+WATCHED_AT_ONCE_MAX: Final = 200  # messages one CALL may ask to watch, each of which reads some rows
 SUBSCRIPTIONS_MAX: Final = 64  # channels one session may follow
 FOLLOWER_BYTES_MAX: Final = 4 * MIB  # of entries on their way to one follower of a channel; one may pass it
 SEEN_S: Final = 1.0  # how long a client keeps to itself which entries it has seen; a crash repeats those

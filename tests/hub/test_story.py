@@ -49,9 +49,9 @@ def test_the_story_of_a_message_names_every_stage_with_its_session(hub: FakeHub)
     hub.clock.advance(1)
     assert _story(sender, seq) == [
         ("operator/o", f"sent message {seq} to matrix/m (priority high)"),
-        ("matrix/m", f"has it: delivered, says session {_number(matrix)} (generation 2, host box, pid 7)"),
-        ("matrix/m", f"read it: read, says session {number}"),
-        ("matrix/m", f"dealt with it: acked, says session {number}"),
+        ("matrix/m", f"got it (delivered), says session {_number(matrix)} (generation 2, host box, pid 7)"),
+        ("matrix/m", f"read it (read), says session {number}"),
+        ("matrix/m", f"dealt with it (acked), says session {number}"),
         ("hub", "nothing is left to do: matrix/m has dealt with it"),
     ]
 
@@ -116,7 +116,7 @@ def test_the_story_of_a_broadcast_tells_of_each_recipient(hub: FakeHub, monkeypa
     assert _story(sender, seq) == [
         ("operator/o", f"sent message {seq} to *"),
         ("hub", "gave up on matrix/full: mailbox full"),
-        ("matrix/one", f"dealt with it: acked, says session {_number(one)} (generation 1)"),
+        ("matrix/one", f"dealt with it (acked), says session {_number(one)} (generation 1)"),
         ("hub", f"it is dead for matrix/full: mailbox full; send it again with: orchestra dead resend {seq}"),
         ("hub", "matrix/two has never connected"),
         ("hub", "1 of 3 recipients have read it"),
@@ -233,3 +233,19 @@ def test_the_story_of_a_task_says_who_asked_for_another_try(hub: FakeHub) -> Non
     hub.clock.advance(1)
     assert ("operator/o", "asked for another try") in _story(sender, seq)
     assert _end(sender, seq).endswith("no agent serves queue/q")
+
+
+def test_the_story_of_a_message_says_what_its_sender_asked_for(hub: FakeHub) -> None:
+    hub.enrol("agent/a")
+    sender = hub.join("operator/o")
+    first = sender.send("agent/a", expires_ms=200)
+    hub.clock.advance(1)
+    hub.tick()
+    (resent,) = sender.call("dead.resend", seqs=[first])["resent"]
+    reply = sender.send("agent/a", reply_to=resent["resent_seq"], expires_ms=600_000)
+    sent = [_story(sender, seq)[0][1].partition(" (")[2] for seq in (first, resent["resent_seq"], reply)]
+    assert sent == [
+        "given up when it is not delivered within 200 ms)",
+        f"again: it is dead letter {first})",
+        f"given up when it is not delivered within 10 min, in reply to {resent['resent_seq']})",
+    ]

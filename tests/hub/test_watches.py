@@ -12,7 +12,7 @@ from orchestra import aio, wire
 from orchestra.errors import BadOption, DeadLetter, DeadlinePassed, NotAllowed, NotFound
 from orchestra.hub import post as post_module
 from orchestra.hub import watches as watches_module
-from orchestra.limits import DELIVERY_ATTEMPTS_MAX
+from orchestra.limits import DELIVERY_ATTEMPTS_MAX, WATCHED_AT_ONCE_MAX
 from orchestra.stage import ACKED, DELIVERED, READ
 from orchestra.wire import DELIVER, EVENT, NAK
 
@@ -124,6 +124,7 @@ def test_a_watch_that_is_refused_leaves_nothing_behind(hub: FakeHub, monkeypatch
     assert codes(sender.say(sender.sending("agent/a", watch=True))) == ["hub_full"]
     assert hub.owed("agent/a") == [seq]
     assert sender.call("message.watch", seqs=[seq, seq + 1]) == "hub_full"
+    assert sender.call("message.watch", seqs=list(range(1, WATCHED_AT_ONCE_MAX + 2))) == "bad_option"
     hub.clock.advance(0.001)
     assert sender.call("message.unwatch", seqs=[seq, 99]) == {}
     assert hub.decider.post.watches.watched == {}
