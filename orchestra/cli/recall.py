@@ -182,12 +182,12 @@ def stats(memory: Path | None, as_json: bool) -> None:
         click.echo(f"memory    {found['path']}: nothing is stored yet")
         return
     click.echo(f"memory    {found['path']}, {found['bytes'] / 2**20:.1f} MiB")
-    click.echo(
-        f"stored    {_counted(found['kinds'])}" + (f"; {found['forgotten']} forgotten" if found["forgotten"] else "")
-    )
+    forgotten = f"; {found['forgotten']} forgotten" if found["forgotten"] else ""
+    click.echo(f"stored    {_counted(found['kinds'], is_plural=True)}{forgotten}")
     learnings = found["learnings"]
     if learnings["confidence"]:
-        click.echo(f"learnings {_counted(learnings['confidence'])}; {learnings['validations']} validations")
+        validated = {"validation": learnings["validations"]}
+        click.echo(f"learnings {_counted(learnings['confidence'])}; {_counted(validated, is_plural=True)}")
         click.echo(f"          {_counted(learnings['categories'])}")
     if found["open_issues"]:
         click.echo(f"open      issues: {_counted(found['open_issues'])}")
@@ -211,4 +211,4 @@ def _counted(counts: dict[str, int], *, is_plural: bool = False) -> str:
         for name, count in counts.items()
         if count
     ]
-    return ", ".join(found) or "nothing"
+    return ", ".join(found) or "none"

@@ -91,7 +91,8 @@ class Store:
 
     @property
     def exists(self) -> bool:
-        return self.path.exists()
+        with self.told():
+            return _identity(self.path) is not None
 
     @property
     def database(self) -> Database:

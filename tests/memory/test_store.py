@@ -249,3 +249,15 @@ def test_a_folder_that_can_not_be_made_is_told() -> None:
             with pytest.raises(StorageFault, match="permission denied"):
                 add(store, learning())
             assert ids(ask(store, "quote")) == []
+
+
+def test_a_file_that_came_with_a_clone_can_not_call_what_reaches_out_of_the_database(path: Path) -> None:
+    with Store(path) as store:
+        add(store, learning())
+        store.write(
+            lambda database: database.all(
+                "CREATE TRIGGER evil AFTER INSERT ON memory BEGIN SELECT load_extension('x'); END"
+            )
+        )
+        with pytest.raises(StorageFault, match="unsafe use of load_extension"):
+            add(store, learning())
