@@ -18,6 +18,7 @@ from orchestra.limits import (
     BODY_BYTES_MAX,
     CALLS_A_TURN_MAX,
     CREDIT_DEFAULT,
+    KEYS_PER_PEER_MAX,
     LIST_ROWS_MAX,
     REPLY_BYTES_MAX,
     WATCHED_AT_ONCE_MAX,
@@ -211,6 +212,14 @@ def _keys_grant(asked: Asked) -> Params:
     if given != peer.grants:
         asked.decider.grant(asked.session.peer.text, peer, given, asked.turn)
     return {"address": peer.text, "grants": list(grants.of(peer)), "is_default": peer.grants is None}
+
+
+def _peer_keys(asked: Asked) -> Params:
+    text = asked.params["address"]
+    if text not in asked.decider.state.roster.peers:
+        raise unknown(text)
+    keys = [public for public, owner in asked.decider.state.keys.items() if owner == text]
+    return {"address": text, "keys": keys[:KEYS_PER_PEER_MAX]}
 
 
 def _keys_reject(asked: Asked) -> Params:
@@ -532,6 +541,7 @@ METHODS: Final[dict[str, Method]] = {
     "keys.reject": Method(_keys_reject, required={"public_key": str}),
     "keys.rotate": Method(_keys_rotate, required={"public_key": str, "overlap_ms": int}),
     "keys.revoke": Method(_keys_revoke, required={"public_key": str}),
+    "peer.keys": Method(_peer_keys, required={"address": str}),
     "peers": Method(_peers, optional={"after": str}),
     "presence.set": Method(_presence_set, required={"state": str}, optional={"text": str, "address": str}),
     "presence.unwatch": Method(_presence_unwatch),

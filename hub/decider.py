@@ -458,6 +458,12 @@ def _options(options: dict[str, Any], kind: int, to: str) -> tuple[int, bool, di
             check_option(name, value)
             if name != "if_version":
                 kept[name] = value
+        elif name == "sealed" and kind == MESSAGE:
+            if type(value) is not bool:
+                raise BadOption("sealed must be true or false")
+            if value and parse_address(to).is_peer is False:
+                raise BadOption(f"a message is sealed for the keys of one peer, and {to[:80]} is none")
+            kept[name] = value
         elif name == "key":  # looked at before
             continue
         elif name == "reply_to" and kind == MESSAGE:

@@ -48,6 +48,7 @@ from .conversation import (
 from .dealer import Dealer
 from .errors import (
     BadOption,
+    CannotOpen,
     ConnectionLost,
     DeadLetter,
     DeadlinePassed,
@@ -571,6 +572,7 @@ class Client:
         reply_to: int | None = None,
         expires_s: float | None = None,
         key: str | None = None,
+        seal: bool = False,
         wait: str | None = None,
         timeout_s: float | None = None,
     ) -> int:
@@ -580,6 +582,7 @@ class Client:
             reply_to: the seq of a message to or from this peer, which this one answers.
             expires_s: after so long it is dead, unless it was delivered.
             key: the same key again, in any life of this peer, is answered with the first seq and stores nothing.
+            seal: encrypt it for the recipient's keys, so that the hub cannot read it.
             wait: return only when its recipient has come to this stage: delivered, read or acked.
             timeout_s: how long to wait for that; for ever without it.
 
@@ -588,6 +591,8 @@ class Client:
             DeadLetter, DeadlinePassed: as `SentMessage.reached`; the message stays stored.
         """
         options = _message_options(priority, reply_to, expires_s, key)
+        if seal:
+            body, options = await self._sealed(to, body, options)
         if wait is None:
             n = await self._next_send(to, _bytes(body), wire.MESSAGE, options)
             return await self._sends[n]
@@ -607,9 +612,32 @@ class Client:
         reply_to: int | None = None,
         expires_s: float | None = None,
         key: str | None = None,
+        seal: bool = False,
     ) -> SentMessage:
         """Send a message and watch its receipts; returns once the hub has it on disk. `forget` it when done."""
-        return await self._send_watched(to, body, _message_options(priority, reply_to, expires_s, key))
+        options = _message_options(priority, reply_to, expires_s, key)
+        if seal:
+            body, options = await self._sealed(to, body, options)
+        return await self._send_watched(to, body, options)
+
+    async def _sealed(self, to: str, body: str | bytes, options: dict[str, Any] | None) -> tuple[bytes, dict[str, Any]]:
+        """Return `body` sealed for the keys that the hub says `to` has, and the options that say so."""
+        from .envelope import close_envelope
+
+        keys = (await self.call("peer.keys", address=to))["keys"]
+        return close_envelope(_bytes(body), sender=self._key, recipients=keys), {**(options or {}), "sealed": True}
+
+    def _opened(self, message: Message) -> Message:
+        """Open a sealed message; one that can't be opened stays as it is, and says so (`is_sealed`)."""
+        if not message.options.get("sealed"):
+            return message
+        from .envelope import open_envelope
+
+        try:
+            body, by = open_envelope(message.body, key=self._key)
+        except CannotOpen:
+            return message
+        return message._replace(body=body, options={**message.options, "sealed_by": by})
 
     async def _send_watched(self, to: str, body: str | bytes, options: dict[str, Any] | None) -> SentMessage:
         n = await self._next_send(to, _bytes(body), wire.MESSAGE, {**(options or {}), "watch": True})
@@ -892,7 +920,9 @@ class Client:
         """Return the unread messages to this peer without consuming them."""
         reply = await self.call("inbox", count=count, after=after)
         return [
-            Message(each["seq"], each["from"], each["to"], each["sent_ms"], each["body"], 0, 0, each["options"])
+            self._opened(
+                Message(each["seq"], each["from"], each["to"], each["sent_ms"], each["body"], 0, 0, each["options"])
+            )
             for each in reply["messages"]
         ]
 
@@ -900,7 +930,9 @@ class Client:
         """Return the messages of the thread that `seq` belongs to which this peer sent or got, read or not."""
         reply = await self.call("message.thread", seq=seq, count=count)
         return [
-            Message(each["seq"], each["from"], each["to"], each["sent_ms"], each["body"], 0, 0, each["options"])
+            self._opened(
+                Message(each["seq"], each["from"], each["to"], each["sent_ms"], each["body"], 0, 0, each["options"])
+            )
             for each in reply["messages"]
         ]
 
@@ -1008,6 +1040,8 @@ class Client:
         self._handlers[type(happening)](happening)
 
     def _put(self, message: Message) -> None:
+        if message.options:
+            message = self._opened(message)
         stream = self._inbox if message.lease else self._line.places.get(message.to)
         if stream is not None:
             stream.put(message)

@@ -175,6 +175,7 @@ class Client:
         reply_to: int | None = None,
         expires_s: float | None = None,
         key: str | None = None,
+        seal: bool = False,
         wait: str | None = None,
         timeout_s: float | None = None,
     ) -> int:
@@ -187,6 +188,7 @@ class Client:
                 reply_to=reply_to,
                 expires_s=expires_s,
                 key=key,
+                seal=seal,
                 wait=wait,
                 timeout_s=timeout_s,
             )

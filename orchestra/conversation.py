@@ -85,6 +85,16 @@ class Message(NamedTuple):
         return self.body.decode("utf-8", "replace")
 
     @property
+    def is_sealed(self) -> bool:
+        """Whether it is sealed and could not be opened: `body` is what the hub has."""
+        return bool(self.options.get("sealed", False)) and not self.sealed_by
+
+    @property
+    def sealed_by(self) -> str:
+        """The fingerprint of the key that sealed it; "" where it came open, or could not be opened."""
+        return str(self.options.get("sealed_by", ""))
+
+    @property
     def reply_to(self) -> int | None:
         """The seq of the message that this one answers."""
         return self.options.get("reply_to")

@@ -35,6 +35,7 @@ OrchestraError                     has a `code` for machines and one sentence fo
 │   └── ConnectionLost             what was asked live has to be asked again
 └── WorldFault                     this machine: files, ports, disk
     ├── StateFault                 the state folder: missing, foreign, newer, locked
+    ├── CannotOpen                 a sealed message that was meant for another key, or was changed
     ├── KeyFault                   a key file: unreadable, malformed, or readable by others
     ├── PortInUse
     └── StorageFault               the disk is full, or the database refused a commit
@@ -194,6 +195,10 @@ class WorldFault(OrchestraError):
 
 class StateFault(WorldFault):
     code = "state"
+
+
+class CannotOpen(WorldFault):
+    code = "cannot_open"
 
 
 class KeyFault(WorldFault):

@@ -90,6 +90,7 @@ ORIGIN_KEPT_DAYS: Final = 7  # how long a client that went away may come back an
 INVITATIONS_MAX: Final = 1000  # those that are over count for a week, so that they can say so
 INVITATION_USES_MAX: Final = 1000  # keys one invitation may enrol
 INVITATION_S_MAX: Final = 30 * 86_400.0  # how long one may be open
+KEYS_PER_PEER_MAX: Final = 64  # that one message is sealed for
 GRANTS_MAX: Final = 100  # of one peer; patterns stand for many addresses
 PENDING_KEYS_MAX: Final = 100  # unknown keys that are held for somebody to accept
 KEY_OVERLAP_S_MAX: Final = 30 * 86_400.0  # how long a key that was replaced is let in beside the new one

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 @click.option("--reply-to", type=click.IntRange(1), default=None, help="ID of a message to or from you.")
 @click.option("--expires", "expires_s", type=Duration(), default=None, help="Give it up when not delivered by then.")
 @click.option("--key", default=None, help="Send once: the same key again changes nothing and prints the same ID.")
+@click.option("--seal", is_flag=True, help="Encrypt it for TO alone; the hub cannot read it.")
 @click.option(
     "--wait",
     type=click.Choice(STAGES[1:]),
@@ -65,6 +66,7 @@ def send(
     reply_to: int | None,
     expires_s: float | None,
     key: str | None,
+    seal: bool,
     wait: str | None,
     timeout: float | None,
     state: Path | None,
@@ -89,10 +91,14 @@ def send(
 
     async def sending(client: Client) -> None:
         if wait is None:
-            seq = await client.send(to, body, priority=priority, reply_to=reply_to, expires_s=expires_s, key=key)
+            seq = await client.send(
+                to, body, priority=priority, reply_to=reply_to, expires_s=expires_s, key=key, seal=seal
+            )
             told(seq, STAGES[0])
             return
-        sent = await client.send_watched(to, body, priority=priority, reply_to=reply_to, expires_s=expires_s, key=key)
+        sent = await client.send_watched(
+            to, body, priority=priority, reply_to=reply_to, expires_s=expires_s, key=key, seal=seal
+        )
         try:
             await sent.reached(wait, timeout_s=timeout)
         finally:
@@ -127,7 +133,7 @@ def inbox(
                 message.sender,
                 ago(message.time_ms, now_ms=now_ms),
                 str(message.reply_to or ""),
-                _preview(message.text),
+                _preview(_shown(message)),
             ]
             for message in messages
         ]
@@ -173,7 +179,9 @@ def read(
         sent = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(message.time_ms / 1000))
         reply = f"  reply to {message.reply_to}, thread {message.thread}" if message.reply_to else ""
         click.echo(click.style(f"{message.seq}  from {message.sender}  {sent}{reply}", bold=True))
-        click.echo(clean(message.text) + "\n")
+        if message.sealed_by:
+            click.echo(f"sealed by the key {message.sealed_by}")
+        click.echo(clean(_shown(message)) + "\n")
     missing = set(seqs) - {message.seq for message in messages}
     if missing:
         fail(f"no unread message {', '.join(map(str, sorted(missing)))} to you; see: orchestra inbox", FAILED)
@@ -196,8 +204,14 @@ def _facts(message: Message) -> dict[str, object]:
         "sent_ms": message.time_ms,
         "reply_to": message.reply_to,
         "thread": message.thread,
-        "text": message.text,
+        "sealed_by": message.sealed_by,
+        "is_sealed": message.is_sealed,
+        "text": "" if message.is_sealed else message.text,
     }
+
+
+def _shown(message: Message) -> str:
+    return "(sealed; it can't be opened with the key that is here)" if message.is_sealed else message.text
 
 
 def _preview(text: str) -> str:

@@ -190,3 +190,23 @@ def test_what_a_peer_may_do_is_shown_and_changed(place: Place) -> None:
     assert "is not a grant; write send:ADDRESS" in place.run(
         "keys", "grant", "agent/hand", "fly"
     ).assert_is_one_sentence(2)
+
+
+def test_a_sealed_message_is_read_by_its_recipient_and_by_nobody_else(place: Place, far: str) -> None:
+    place.hub()
+    place.run("join", _code(place, "matrix/m"), "--state", far)
+    mine = next(each for each in place.run("keys", "list", "--json").data["keys"] if each["address"] != "matrix/m")
+    sent = place.run("send", "matrix/m", "the secret plan", "--seal", "--json").data["seq"]
+    database = (place.state / "hub.db").read_bytes() + (place.state / "hub.db-wal").read_bytes()
+    assert b"secret plan" not in database
+    (message,) = place.run("inbox", "--as", "matrix/m", "--state", far, "--json").data
+    assert (message["text"], message["sealed_by"]) == ("the secret plan", mine["fingerprint"])
+    place.run("keys", "rotate", "matrix/m", "--state", far)
+    assert "can't be opened" in place.run("inbox", "--as", "matrix/m", "--state", far).stdout
+    assert place.run("read", str(sent), "--as", "matrix/m", "--state", far).code == 0
+
+
+@pytest.mark.parametrize("to", ["*", "channel/status"])
+def test_only_a_message_to_one_peer_is_sealed(place: Place, to: str) -> None:
+    place.hub()
+    assert place.run("send", to, "x", "--seal").code == 2
