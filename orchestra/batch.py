@@ -14,7 +14,7 @@ from typing import Any, Final
 from .address import Kind, parse_address
 from .errors import BadAddress, BadOption
 from .job import TIMEOUT_S_DEFAULT, Job
-from .limits import BATCH_TASKS_MAX, KEY_CHARS_MAX
+from .limits import BATCH_TASKS_MAX, DEPENDENCIES_MAX, KEY_CHARS_MAX
 from .task import Priority
 from .terms import PLAIN, Terms
 
@@ -124,6 +124,8 @@ def _line(number: int, text: str, to: str, cwd: str) -> Line:
         context=values.get("context", ""),
     )
     after, seqs = values.get("depends_on", ((), ()))
+    if len(after) + len(seqs) > DEPENDENCIES_MAX:
+        raise BadOption(f"depends_on has {len(after) + len(seqs)} tasks; the limit is {DEPENDENCIES_MAX}")
     terms = replace(PLAIN, depends_on=seqs, **{_MS[name]: values[name] for name in _MS if name in values})
     terms = replace(terms, **{name: values[name] for name in ("max_attempts", "budget") if name in values})
     return Line(

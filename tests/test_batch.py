@@ -55,7 +55,7 @@ def test_every_fault_is_told_with_its_line_and_nothing_is_taken() -> None:
         {"to": "matrix/m"}, {"to": "nonsense"}, {"to": 1}, {"argv": "ls"}, {"timeout_s": "1"}, {"timeout_s": 0},
         {"priority": "soon"}, {"priority": []}, {"depends_on": "a"}, {"depends_on": [1.5]}, {"depends_on": [0]},
         {"max_attempts": 0}, {"backoff_s": -1}, {"expires_s": True}, {"not_before_s": "14:05"}, {"budget": [1]},
-        {"id": ""}, {"key": ""}, {"key": 1}, {"id": 7}, {"cwd": "a\0b"},
+        {"id": ""}, {"depends_on": [f"x{i}" for i in range(65)]}, {"key": ""}, {"key": 1}, {"id": 7}, {"cwd": "a\0b"},
     ],
 )  # fmt: skip
 def test_a_field_that_is_wrong_is_refused(fields: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from orchestra.batch import read_batch
 from orchestra.limits import TASK_ATTEMPTS_MAX
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
     from orchestra.aio import Client, SubmittedTask, TaskResult
 
 _IS_COMMAND = "orchestra.is_command"
+_OF_A_LINE = (
+    "timeout_s", "cwd", "context", "priority", "depends_on", "in_s", "not_before", "expires_s", "max_attempts",
+    "backoff_s", "key", "budget",
+)  # fmt: skip
 _COLOURS = {
     "completed": "green",
     "working": "cyan",
@@ -164,6 +169,10 @@ def submit(
     if file is not None:
         if words:
             raise click.UsageError("the tasks are in the file of --from; leave the words away")
+        for name in _OF_A_LINE:
+            if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                option = next(each.opts[0] for each in ctx.command.params if each.name == name)
+                raise click.UsageError(f"{option} is for one task; with --from say it in the lines of the file")
         lines = read_batch(read_lines(file), to=to, cwd=str(Path.cwd()))
         ctx.exit(with_client(state, address, lambda client: submit_all(client, lines, wait=wait, as_json=as_json)))
     if not words:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..system.programs import ORCHESTRA as PROGRAM
 from ..system.programs import Place, wait_until
 
 ORCHESTRA = f"{shlex.quote(sys.executable)} -m orchestra"
@@ -34,7 +35,22 @@ def test_a_program_asks_and_goes_on_with_the_answer_and_its_clock_stands_still(d
     assert desk.run("task", "answer", str(seq), "late").assert_is_one_sentence(5)
 
 
-def test_who_waits_for_a_task_is_told_what_it_asks(desk: Place) -> None:
+def test_who_waits_for_a_task_sees_its_question_on_standard_error(desk: Place) -> None:
+    script = f"{ORCHESTRA} task ask 'red or blue?'"
+    waits = desk.start((*PROGRAM, "task", "submit", "--wait", "--", "sh", "-c", script), name="waits")
+
+    def asked() -> Any:
+        found = desk.run("task", "list", "--only", "input-required", "--json").data
+        return next((each for each in found if each["question"] == "red or blue?"), None)
+
+    seq = wait_until(asked, "it asks")["seq"]
+    desk.run("task", "answer", str(seq), "blue")
+    ended = waits.wait_end()
+    assert (ended.code, ended.stdout) == (0, "blue\n")
+    assert f"task {seq} asks: red or blue?\nanswer with: orchestra task answer {seq}" in ended.stderr
+
+
+def test_a_task_that_asks_is_listed_and_can_be_canceled(desk: Place) -> None:
     seq = _submit(desk, f"{ORCHESTRA} task ask 'a or b?'")
     wait_until(lambda: _show(desk, seq)["state"] == "input-required", "it asks")
     assert "a or b?" in desk.run("task", "list", "--only", "input-required", "--json").stdout

@@ -125,6 +125,7 @@ def test_a_file_with_faults_sends_nothing(desk: Place, tmp_path: Path) -> None:
     )
     assert "a → b → a" in desk.run("task", "submit", "--from", loop).stderr
     assert desk.run("task", "submit", "--from", path, "words").code == 2
+    assert "--max-attempts is for one task" in desk.run("task", "submit", "--from", path, "--max-attempts", "2").stderr
     assert desk.run("task", "submit", "--from", str(tmp_path / "nothing")).code == 2
     assert desk.run("task", "list", "--json").data[0]["seq"] == before
 
