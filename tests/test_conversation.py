@@ -21,6 +21,7 @@ from orchestra.conversation import (
     Missed,
     Presence,
     Progressed,
+    Receipted,
     Refused,
     Replied,
     Requested,
@@ -459,6 +460,43 @@ def test_a_task_whose_answer_was_lost_is_watched_when_it_is_said_again() -> None
     talk.take()
     assert talk.received([[OK, 1, 77, 1]]) == [Stored(1, 77)]
     assert talk.take()[0][2:] == ["task.watch", {"seqs": [77]}]
+
+
+def test_a_watched_message_is_told_of_and_asked_for_again_after_a_reconnect() -> None:
+    talk = _open()
+    n = talk.send("agent/a", b"", MESSAGE, {"watch": True})
+    talk.received([[OK, n, 77, 1]])
+    talk.take()
+    facts = {"seq": 77, "to": "agent/a", "recipient": "agent/a", "stage": "read", "at_ms": 5, "reason": ""}
+    assert talk.received([[EVENT, "receipt", facts]]) == [Receipted(77, "agent/a", "agent/a", "read", 5, "")]
+    _reopen(talk)
+    (call,) = talk.take()
+    assert call[2:] == ["message.watch", {"seqs": [77]}]
+    recipients = [{"recipient": "agent/a", "stage": "acked", "reason": "", "receipts": [{"at_ms": 9}]}]
+    message = {"seq": 77, "to": "agent/a", "recipients": recipients, "is_cut": False}
+    told = talk.received([[REPLY, call[1], {"messages": [message], "is_cut": False}]])
+    assert told[0] == Receipted(77, "agent/a", "agent/a", "acked", 9, "")
+    talk.unwatch_message(77)
+    assert talk.take()[0][2:] == ["message.unwatch", {"seqs": [77]}]
+    _reopen(talk)
+    assert [each[2] for each in talk.take()] == ["message.unwatch"], "only what was not answered"
+
+
+def test_of_messages_that_one_reply_could_not_hold_the_rest_is_asked_for() -> None:
+    talk = _open()
+    (ref,) = talk.watch_messages([1, 2, 3])
+    talk.take()
+    message = {"seq": 1, "to": "agent/a", "recipients": [], "is_cut": False}
+    talk.received([[REPLY, ref, {"messages": [message], "is_cut": True}]])
+    assert talk.take()[0][2:] == ["message.watch", {"seqs": [2, 3]}]
+
+
+@pytest.mark.parametrize(("kind", "method"), [(MESSAGE, "message.watch"), (TASK, "task.watch")])
+def test_of_what_was_stored_under_a_key_the_hub_is_asked_where_it_is(kind: int, method: str) -> None:
+    talk = _open()
+    n = talk.send("agent/a", b"", kind, {"watch": True, "key": "k"})
+    talk.received([[OK, n, 77, 1]])
+    assert [each[2:] for each in talk.take() if each[0] == CALL] == [[method, {"seqs": [77]}]]
 
 
 def test_any_number_of_watched_tasks_is_asked_for_in_calls_the_hub_takes() -> None:

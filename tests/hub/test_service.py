@@ -233,6 +233,15 @@ def test_peeking_leaves_messages_unread_until_they_are_marked(tmp_path: Path) ->
     run(scenario())
 
 
+def test_the_rate_of_a_sender_is_the_hub_s_setting_also_after_a_turn_was_undone(tmp_path: Path) -> None:
+    hub = Hub(HubSettings(StateFolder(tmp_path / "state"), port=0, sends_per_second=7))
+    try:
+        assert hub._decider.conditions.sends_per_second == 7
+        assert hub._load().conditions.sends_per_second == 7
+    finally:
+        hub.close()
+
+
 # Keys.
 
 

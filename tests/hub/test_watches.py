@@ -146,6 +146,21 @@ def test_a_watch_ends_with_its_session_and_is_asked_for_again_by_the_next(hub: F
     assert _stages(sender) == ["read"]
 
 
+def test_messages_that_one_reply_cannot_hold_are_cut_and_not_watched(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestra.hub.calls.REPLY_BYTES_MAX", 300)
+    hub.enrol("agent/a")
+    sender = hub.join("operator/o")
+    sent = [sender.send("agent/a") for _ in range(3)]
+    found = sender.call("message.watch", seqs=sent)
+    told = [each["seq"] for each in found["messages"]]
+    assert found["is_cut"]
+    assert told == sent[: len(told)] != sent
+    assert sender.session is not None
+    assert sender.session.watched_messages == set(told)
+
+
 def test_only_its_sender_its_recipients_and_operators_see_a_message(hub: FakeHub) -> None:
     recipient, sender, other, operator = (hub.join(text) for text in ("agent/a", "matrix/m", "matrix/n", "operator/o"))
     seq = sender.send("agent/a", b"secret")
