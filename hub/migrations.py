@@ -24,7 +24,7 @@ def migrate(database: SqliteDatabase) -> None:
     """Bring the schema up to date, each step in a transaction of its own.
 
     Raises:
-        StateFault: if the file was written by a newer version.
+        StateFault: if the file was written by a newer version, or between two releases.
     """
     version = database.pragma("user_version")
     if version > len(STEPS):
@@ -36,3 +36,16 @@ def migrate(database: SqliteDatabase) -> None:
         with database.atomic("IMMEDIATE"):
             STEPS[number](database)
             database.pragma("user_version", number + 1)
+    _check_layout(database)
+
+
+def _check_layout(database: SqliteDatabase) -> None:
+    """Refuse a file whose tables are not today's: the store writes rows by the order of their columns."""
+    for table in models.TABLES:
+        name, expected = table._meta.table_name, list(table._meta.columns)
+        found = [column.name for column in database.get_columns(name)]
+        if found != expected:
+            raise StateFault(
+                f"the database {database.database} was made between two releases, and its table {name!r} is another "
+                "than this one's; move the file away to start empty, or go back to the version that made it"
+            )

@@ -66,3 +66,19 @@ def test_a_step_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch
     assert (_schema(tmp_path / "hub.db"), _version(tmp_path / "hub.db")) == (before, version)
     monkeypatch.undo()
     Store(tmp_path / "hub.db").close()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["ALTER TABLE task ADD COLUMN extra INTEGER", "ALTER TABLE task DROP COLUMN report", "DROP TABLE dead"],
+)
+def test_a_layout_that_no_release_had_is_refused_and_left_alone(tmp_path: Path, sql: str) -> None:
+    path = tmp_path / "hub.db"
+    Store(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute(sql)
+    connection.close()
+    before = _schema(path)
+    with pytest.raises(migrations.StateFault, match="made between two releases"):
+        Store(path)
+    assert _schema(path) == before
