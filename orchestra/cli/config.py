@@ -142,7 +142,8 @@ def _settings_of(
         elif option.name in values:
             value, source = values[option.name], "file"
         elif is_all or variable:
-            value, source = option.to_info_dict()["default"], "default"
+            default = option.to_info_dict()["default"]
+            value, source = default() if callable(default) else default, "default"
         else:
             continue
         told = option.show_default if isinstance(option.show_default, str) else ""
