@@ -12,7 +12,7 @@ from orchestra.errors import MailboxFull, NotFound
 from orchestra.limits import MAILBOX_MESSAGES_MAX
 from orchestra.wire import MESSAGE, pack
 
-from .grants import check_see_message
+from . import grants
 from .hubstate import HubState
 from .mailbox import Letter
 from .post import Post
@@ -36,13 +36,14 @@ class DeadLetters:
 
         Raises:
             NotFound: if one is not dead, or is a task.
-            NotAllowed: if one is another's.
+            NotAllowed: if one is another's, or the caller may not send to its recipient.
             MailboxFull: if a recipient has no room.
         """
         letters = [(message, each) for message in found for each in self._checked(session, message)]
         room: dict[str, int] = {}
         for _, each in letters:
             to = each["recipient"]
+            grants.check(session.peer, grants.SEND, to)
             room[to] = room.get(to, 0) + (each["closed_ms"] is None)
             if self._state.roster.peers[to].mailbox.count + room[to] > MAILBOX_MESSAGES_MAX:
                 raise MailboxFull(f"{MAILBOX_MESSAGES_MAX} messages wait for {to}; try again when it has read some")
@@ -72,7 +73,7 @@ class DeadLetters:
     def _checked(self, session: Session, message: dict[str, Any], *, may_be_task: bool = False) -> list[dict[str, Any]]:
         seq = message["seq"]
         if "from" in message:
-            check_see_message(session.peer.address, sender=message["from"], recipients=())
+            grants.check_see_message(session.peer.address, sender=message["from"], recipients=())
         if not message["dead"]:
             raise NotFound(f"there is no dead letter {seq}; see: orchestra dead list")
         if message["kind"] != MESSAGE and not may_be_task:

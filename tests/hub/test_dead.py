@@ -108,6 +108,15 @@ def test_sending_again_is_all_or_nothing(hub: FakeHub, monkeypatch: pytest.Monke
     assert len(sender.call("dead.resend", seqs=dead[:1])["resent"]) == 1
 
 
+def test_who_may_not_send_to_a_peer_may_not_send_again_to_it(hub: FakeHub) -> None:
+    agent, sender = hub.join("agent/a", credit=999), hub.join("matrix/m")
+    seq = _die(hub, sender, agent)
+    hub.peer("matrix/m").grants = ("send:agent/b",)
+    assert sender.call("dead.resend", seqs=[seq]) == "not_allowed"
+    assert _listed(sender) == [seq]
+    assert hub.join("operator/o").call("dead.resend", seqs=[seq])["resent"]
+
+
 def test_a_dropped_letter_leaves_the_list_and_still_says_why(hub: FakeHub) -> None:
     agent, sender = hub.join("agent/a", credit=999), hub.join("operator/o")
     seq = _die(hub, sender, agent)
