@@ -32,6 +32,9 @@ _KEPT: Final = (
     "asked",
     "question",
     "answer",
+    "asked_ms",
+    "answered_ms",
+    "answered_by",
     "retried_ms",
     "retried_by",
 )
@@ -49,6 +52,7 @@ class Extras:
             where the hub itself chose it in this life.
         expires_ms: when it is dead if nobody has begun it, in ms since 1970; 0 is never.
         asked: how many questions the current attempt has asked; `question` is the last, `answer` is None until it came.
+        asked_ms, answered_ms, answered_by: when the last one was asked, and when and by whom it was answered.
         retried_ms, retried_by: when and by whom it was taken up again last.
         checkpoint: what an attempt left for the next.
     """
@@ -63,6 +67,9 @@ class Extras:
     asked: int = 0
     question: str = ""
     answer: str | None = None
+    asked_ms: int = 0
+    answered_ms: int = 0
+    answered_by: str = ""
     retried_ms: int = 0
     retried_by: str = ""
     checkpoint: bytes | None = None
@@ -133,6 +140,7 @@ class Task:
         self.holder, self.holder_text, self.lease, self.generation, self.session = None, "", 0, 0, 0
         if self.extras is not None:
             self.extras.asked, self.extras.question, self.extras.answer = 0, "", None
+            self.extras.asked_ms, self.extras.answered_ms, self.extras.answered_by = 0, 0, ""
 
     def row(self, *, result_n: int | None = None, report: bytes | None = None, output: bytes = b"") -> TaskRow:
         return TaskRow(

@@ -386,7 +386,7 @@ def _task_answer(asked: Asked) -> Params:
     if task is None:
         raise NotAsked(f"task {asked.params['seq']} is over or does not exist; see: orchestra task show")
     grants.check_see_task(asked.session.peer.address, sender=task.sender, holder="")
-    asked.decider.inputs.answer(task, asked.params["text"], asked.turn)
+    asked.decider.inputs.answer(task, asked.params["text"], asked.turn, by=asked.session.peer.text)
     return {"seq": task.seq, "state": task.state.value}
 
 

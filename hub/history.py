@@ -32,8 +32,12 @@ _EXTRAS: Final = {
     "failures": "any",
     "retried_ms": "any",
     "retried_by": "any",
+    "question": "any",
+    "asked_ms": "any",
+    "answer": "any",
+    "answered_ms": "any",
+    "answered_by": "any",
     "due_ms": TaskState.SCHEDULED,
-    "question": TaskState.INPUT_REQUIRED,
 }
 """What is told of a task's extras, and in which state."""
 

@@ -35,13 +35,14 @@ class Inputs:
         extras = task.more
         if number > extras.asked:
             extras.asked, extras.question, extras.answer = number, question, None
+            extras.asked_ms, extras.answered_ms, extras.answered_by = turn.now_ms, 0, ""
             if task.state is TaskState.WORKING:
                 task.move(TaskState.INPUT_REQUIRED, now_ms=turn.now_ms)
             self._tasks.changed(task, turn)
         return task
 
-    def answer(self, task: Task, text: str, turn: Turn) -> None:
-        """Somebody answers; the agent goes on. The same answer again changes nothing.
+    def answer(self, task: Task, text: str, turn: Turn, *, by: str) -> None:
+        """`by` answers; the agent goes on. The same answer again changes nothing.
 
         Raises:
             NotAsked: if the task waits for no answer.
@@ -53,7 +54,7 @@ class Inputs:
             if extras.answer == text:
                 return
             raise NotAsked(f"task {task.seq} is {task.state} and asks nothing now; see: orchestra task show {task.seq}")
-        extras.answer = text
+        extras.answer, extras.answered_ms, extras.answered_by = text, turn.now_ms, by
         task.move(TaskState.WORKING, now_ms=turn.now_ms)
         self._tasks.changed(task, turn)
         for session in self._tasks.holders(task):

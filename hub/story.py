@@ -174,6 +174,11 @@ def task_lines(
         agent = next((each["agent"] for each in attempts if each["attempt"] == left["attempt"]), _HUB)
         what = f"left a checkpoint of {left['bytes']} bytes in attempt {left['attempt']}"
         lines.append(Line(left["at_ms"], agent, what))
+    if "asked_ms" in found:
+        agent = attempts[-1]["agent"] if attempts else _HUB
+        lines.append(Line(found["asked_ms"], agent, f"asked: {found['question']}"))
+    if "answered_ms" in found:
+        lines.append(Line(found["answered_ms"], found["answered_by"], f"answered: {found['answer']}"))
     if "retried_ms" in found:
         lines.append(Line(found["retried_ms"], found["retried_by"], "asked for another try"))
     lines.sort(key=lambda line: line.at_ms)

@@ -221,6 +221,13 @@ def test_the_story_of_a_task_tells_its_terms_its_pause_its_question_and_its_chec
     (task,) = agent.took(DELIVER)
     agent.call("task.ask", seq=seq, lease=task[1], number=1, question="which?")
     assert _end(sender, seq).endswith(f"waits for an answer: which?; answer with: orchestra task answer {seq} TEXT")
+    sender.call("task.answer", seq=seq, text="that one")
+    hub.clock.advance(0.001)
+    agent.result(task)
+    lines = _story(sender, seq)
+    assert ("agent/a", "asked: which?") in lines
+    assert ("operator/o", "answered: that one") in lines
+    assert lines[-1] == ("hub", "it is over: completed")
 
 
 def test_the_story_of_a_task_says_who_asked_for_another_try(hub: FakeHub) -> None:
