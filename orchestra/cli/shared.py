@@ -63,10 +63,10 @@ _EXIT_CODES: Final[tuple[tuple[tuple[type[OrchestraError], ...], int], ...]] = (
 
 
 class Duration(click.ParamType[float]):
-    """A length of time such as `90s`, `15m`, `8h` or `2d`; a bare number is seconds. Gives seconds."""
+    """A length of time such as `500ms`, `90s`, `15m`, `8h` or `2d`; a bare number is seconds. Gives seconds."""
 
     name = "duration"
-    _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+    _UNITS: Final = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
     def __init__(self, *, max_s: float = 366 * 86_400.0) -> None:
         self._max_s = max_s
@@ -74,9 +74,9 @@ class Duration(click.ParamType[float]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, int | float):
             value = str(value)
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", value.strip())
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|[smhd]?)", value.strip())
         if found is None:
-            self.fail(f"{value!r} is not a length of time; write 90s, 15m, 8h or 2d", param, ctx)
+            self.fail(f"{value!r} is not a length of time; write 500ms, 90s, 15m, 8h or 2d", param, ctx)
         seconds = float(found[1]) * self._UNITS[found[2]]
         if not 0 < seconds <= self._max_s:
             self.fail(f"{value} must be more than 0 and at most {self._max_s / 86_400:g} days", param, ctx)
