@@ -63,9 +63,15 @@ class HubMachine(RuleBasedStateMachine):
 
     # Sending.
 
-    @rule(to=st.sampled_from([*PEERS, "*"]), priority=PRIORITIES, count=st.integers(1, 12))
-    def send(self, to: str, priority: str, count: int) -> None:
-        records = [self.sender.sending(to, b"%d" % self.sender.n, priority=priority) for _ in range(count)]
+    @rule(
+        to=st.sampled_from([*PEERS, "*"]),
+        priority=PRIORITIES,
+        count=st.integers(1, 12),
+        expires_ms=st.sampled_from([0, 0, 1, 20_000]),
+    )
+    def send(self, to: str, priority: str, count: int, expires_ms: int) -> None:
+        options = {"priority": priority, **({"expires_ms": expires_ms} if expires_ms else {})}
+        records = [self.sender.sending(to, b"%d" % self.sender.n, **options) for _ in range(count)]
         self._answered(records, self.sender.say(*records))
 
     @rule(to=st.sampled_from(["agent/a", "queue/q"]), priority=PRIORITIES)
