@@ -80,7 +80,7 @@ def _show(desk: Desk, found: Recalled, *, is_index: bool, is_full: bool) -> None
             continue
         lines.append(line_of(hit.entry, now_ms=desk.now_ms, validations=counts.get(hit.entry.id, 0), with_project=True))
         if is_full or found.aim is not Aim.SEARCH:
-            lines += lines_of(hit.entry)
+            lines += [*lines_of(hit.entry), *_witnesses(desk, hit.entry.id)]
         elif preview := preview_of(hit.entry):
             lines.append(f"    {preview}")
         if hit.also:
@@ -90,6 +90,15 @@ def _show(desk: Desk, found: Recalled, *, is_index: bool, is_full: bool) -> None
     for note in found.notes:
         say(note)
     say(f"{len(found.hits)} found{_by(found)}" + (f", about {tokens_in(lines):,} tokens" if lines else ""))
+
+
+def _witnesses(desk: Desk, id: int) -> list[str]:
+    from orchestra.memory.notebook import validations
+
+    return [
+        clean(f"    validated by {author}, {ago(at_ms, now_ms=desk.now_ms)}{f': {note}' if note else ''}")
+        for author, at_ms, note in validations(desk.store, id)
+    ]
 
 
 def _by(found: Recalled) -> str:

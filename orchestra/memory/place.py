@@ -29,8 +29,11 @@ def project_of(folder: Path) -> str:
 
 def make_folder(path: Path) -> None:
     """Make the folder of a memory; one that is made inside a clone is kept out of its git."""
-    if path.is_dir():
-        return
-    path.mkdir(mode=0o700, parents=True)
+    try:
+        path.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        if path.is_dir():  # since long, or another process was quicker
+            return
+        raise
     if path.name == FOLDER:
         (path / ".gitignore").write_text("*\n", encoding="ascii")

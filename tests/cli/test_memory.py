@@ -199,6 +199,11 @@ def test_validate_raises_confidence_and_shows_in_recall(clone: Clone) -> None:
     (found,) = clone.memory("validate", "1", "--by", "ann", "--json").data
     assert (found["confidence"], found["validations"]) == ("high", 2)
     assert "high · validated 2×" in clone.memory("recall", "hub").stdout
+    clone.memory("validate", "1", "--by", "bob", "--note", "it helped")
+    shown = clone.memory("recall", "#1").stdout.splitlines()
+    assert shown[-2].startswith("    validated by ann, ")
+    assert shown[-1].startswith("    validated by bob, ")
+    assert shown[-1].endswith(" ago: it helped")
     assert "#9" in clone.memory("validate", "9").assert_is_one_sentence(1)
     assert clone.memory("validate", "x").code == 2
 

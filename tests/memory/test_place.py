@@ -3,6 +3,8 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+import pytest
+
 from orchestra.memory.place import make_folder, memory_of, project_of
 
 
@@ -25,6 +27,15 @@ def test_its_folder_is_private_and_kept_out_of_git(tmp_path: Path) -> None:
     make_folder(tmp_path / ".orchestra")
     assert stat.S_IMODE((tmp_path / ".orchestra").stat().st_mode) == 0o700
     assert (tmp_path / ".orchestra" / ".gitignore").read_text() == "*\n"
+
+
+def test_a_folder_that_is_there_is_left_as_it_is_and_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / ".orchestra").mkdir()
+    make_folder(tmp_path / ".orchestra")
+    assert list((tmp_path / ".orchestra").iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        make_folder(tmp_path / "file")
 
 
 def test_a_folder_of_ones_own_gets_no_such_file(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from ..system.programs import BOUND_S, Place
 from .memories import add, ask, ids, learning
 
 WRITERS, ROWS_EACH, KILLS = 8, 250, 10
+WRITTEN_S = 3 * BOUND_S  # 2,000 commits that each wait for the disk
 
 WRITE = """
 import resource, sys
@@ -83,6 +84,7 @@ def _assert_sound(store: Store, acknowledged: dict[int, str]) -> None:
     assert store.write(store_module.fulltext.fault) == ""
 
 
+@pytest.mark.timeout(4 * WRITTEN_S)
 def test_eight_processes_write_at_once_and_nothing_is_lost_or_refused(path: Path) -> None:
     writers = [_writer(path, f"w{number}", ROWS_EACH) for number in range(WRITERS)]
     acknowledged: dict[int, str] = {}
@@ -93,7 +95,7 @@ def test_eight_processes_write_at_once_and_nothing_is_lost_or_refused(path: Path
         for each in writers:
             _go(each)
         for each in writers:
-            output, errors = each.communicate(timeout=BOUND_S)
+            output, errors = each.communicate(timeout=WRITTEN_S)
             assert (each.returncode, errors) == (0, "")
             assert "fault" not in output
             acknowledged |= _acknowledged(output)
