@@ -15,6 +15,8 @@ from orchestra.conversation import AnswerGiven, Assigned, Message, Receipted
 from orchestra.task import NEXT, RANK, TaskState
 
 if TYPE_CHECKING:
+    from orchestra.hub.retention import Removal
+
     from .peers import Process
     from .tables import MessageRow
     from .world import World
@@ -42,6 +44,8 @@ def nothing_acknowledged_is_lost(world: World) -> Iterator[str]:
     """What was answered OK is in the log, under the seq that was told, with the body that was sent."""
     for (epoch, n), (seq, body) in world.truth.stored.items():
         row = world.tables.messages.get(seq)
+        if row is None and seq in world.truth.removed:
+            continue
         if row is None:
             yield f"send {n} was answered OK as {seq}, and there is no such row"
         elif (row.epoch, row.n, row.body) != (epoch, n, body):
@@ -50,15 +54,15 @@ def nothing_acknowledged_is_lost(world: World) -> Iterator[str]:
 
 def nothing_is_stored_twice(world: World) -> Iterator[str]:
     """A send that is repeated is the same message; and in the log are only things that somebody sent."""
-    seen: dict[bytes, int] = {}
     last: dict[bytes, int] = {}
     for row in world.tables.messages.values():
         if not row.epoch:  # made by the hub
             yield from _is_resent(world, row)
             continue
-        if row.body in seen:
-            yield f"{seen[row.body]} and {row.seq} are the same send {row.n}"
-        seen[row.body] = row.seq
+        if world.tables.bodies[row.body] != row.seq:
+            yield f"{world.tables.bodies[row.body]} and {row.seq} are the same send {row.n}"
+        if world.tables.all[row.seq] != row:
+            yield f"{row.seq} was the number of another before: {world.tables.all[row.seq]}"
         sent = world.truth.sent.get(row.body)
         if sent is None or (sent.sender, sent.epoch, sent.n, sent.to) != (row.sender, row.epoch, row.n, row.to):
             yield f"{row.seq} is not what was sent: {sent}"
@@ -75,11 +79,13 @@ def every_message_is_waiting_done_or_dead(world: World) -> Iterator[str]:
             task = tables.tasks.get(row.seq)
             if task is None:
                 yield f"task {row.seq} is in the log and nowhere else"
-            elif task.state == TaskState.DEAD and (row.to, row.seq) not in tables.dead:
+            elif (
+                task.state == TaskState.DEAD and (row.to, row.seq) not in world.truth.removed_dead | tables.dead.keys()
+            ):
                 yield f"task {row.seq} is dead without a reason"
             continue
         if row.to.startswith("channel/"):
-            if row.seq not in tables.entries.get(row.to, ()) and row.to not in OVERWRITING:
+            if row.seq not in (*tables.kept.get(row.to, ()), *world.truth.removed) and row.to not in OVERWRITING:
                 yield f"entry {row.seq} is not in {row.to}"
             continue
         for address in _meant_for(world, row.to, row.sender):
@@ -87,7 +93,7 @@ def every_message_is_waiting_done_or_dead(world: World) -> Iterator[str]:
             if place in tables.owed:
                 if place in tables.dead:
                     yield f"{row.seq} is owed to {address}, and dead"
-            elif not tables.dead.get(place):
+            elif not tables.dead.get(place) and place not in world.truth.removed_dead:
                 if place not in acked:
                     yield f"{row.seq} is not owed to {address} any more, which never acknowledged it"
                 if place not in tables.read:
@@ -124,6 +130,20 @@ def no_result_of_an_old_attempt_is_taken(world: World) -> Iterator[str]:
             yield f"task {seq} was held under {before.lease}; a failed attempt under {lease} was taken"
 
 
+def only_what_is_over_is_removed(world: World, removal: Removal) -> Iterator[str]:
+    """Retention removes no message that somebody is owed, no task that goes on, and no newest entry of a name."""
+    owed = {seq for _, seq in world.tables.owed}
+    newest = {world.tables.kept[channel][-1] for channel in OVERWRITING if world.tables.kept.get(channel)}
+    for seq in (*removal.messages, *removal.tasks):
+        if seq in owed:
+            yield f"{seq} is removed and owed"
+        if seq in newest:
+            yield f"{seq} is removed and the newest of its channel"
+        task = world.tables.tasks.get(seq)
+        if task is not None and not TaskState(task.state).is_over:
+            yield f"task {seq} is removed and {task.state}"
+
+
 # Of each step.
 
 
@@ -148,8 +168,8 @@ def counts_agree_with_the_tables(world: World) -> Iterator[str]:
             for seq, letter in session.letters.items():
                 if mailbox.in_flight.get(seq) is not letter:
                     yield f"a session of {text} has {seq}, which is not in flight"
-    if state.last_seq != next(reversed(tables.messages), 0):
-        yield f"the last seq is {state.last_seq} in memory, {next(reversed(tables.messages), 0)} in the log"
+    if state.last_seq != tables.last_seq:
+        yield f"the last seq is {state.last_seq} in memory, {tables.last_seq} in the log"
     board = hub.decider.tasks.board
     for seq, row in tables.tasks.items():
         task = board.tasks.get(seq)
@@ -201,8 +221,9 @@ def nobody_gets_more_than_it_asked_for(world: World) -> Iterator[str]:
 
 
 def what_is_delivered_is_owed(world: World, address: str, seq: int) -> Iterator[str]:
-    """The hub delivers only what its tables say is owed, or was before the turn that delivers it."""
-    if (address, seq) not in world.tables.owed and (address, seq) not in world.tables.owed_before:
+    """The hub delivers only what its tables say is owed, or was before the turn that delivers it, or died in it."""
+    tables, place = world.tables, (address, seq)
+    if place not in tables.owed and place not in tables.owed_before and place not in tables.dead:
         yield f"{seq} is delivered to {address}, which is not owed it"
 
 
@@ -240,7 +261,9 @@ def entries_arrive_in_order_without_a_gap(world: World, process: Process, channe
             yield f"{process.slot.address} got {got[-1]} of {channel} after {got[-2]}"
         return
     first = process.after[channel] if process.after[channel] >= 0 else got[0] - 1
-    wanted = [seq for seq in world.tables.entries.get(channel, ()) if seq > first][: len(got)]
+    known = set(got)
+    entries = world.tables.entries.get(channel, ())
+    wanted = [seq for seq in entries if seq > first and (seq in known or seq not in world.truth.removed)][: len(got)]
     if got != wanted:
         yield f"{process.slot.address} got {got[-5:]} of {channel} and should have got {wanted[-5:]}"
 
@@ -254,7 +277,10 @@ def a_cursor_skips_nothing(world: World, process: Process, channel: str) -> Iter
 
 def one_result_is_taken_of_each_attempt(world: World, seq: int, lease: int, n: int) -> Iterator[str]:
     """What the hub says OK to is the one result of that attempt in its tables."""
-    task = world.tables.tasks[seq]
+    task = world.tables.tasks.get(seq)
+    if task is None and seq in world.truth.removed:
+        return
+    assert task is not None
     kept = world.tables.failed.get((seq, lease), task.result_n if task.lease == lease else None)
     if kept != n or world.truth.results.get((seq, lease), n) != n:
         yield f"result {n} of task {seq} under lease {lease} was answered OK; the tables have {kept}, of {task}"
@@ -263,11 +289,13 @@ def one_result_is_taken_of_each_attempt(world: World, seq: int, lease: int, n: i
 def watchers_are_told_the_truth(world: World, seq: int, state: str) -> Iterator[str]:
     """Who watches a task is told a state in which it ended."""
     if state not in world.tables.ends.get(seq, ()):
-        yield f"a watcher of task {seq} was told {state}; the table has {world.tables.tasks[seq].state}"
+        yield f"a watcher of task {seq} was told {state}; the table has {world.tables.tasks.get(seq)}"
 
 
 def receipts_tell_the_truth(world: World, process: Process, receipt: Receipted) -> Iterator[str]:
     """Who watches a message is told only what its receipts say."""
+    if receipt.seq in world.truth.removed:
+        return
     place, stage = (receipt.recipient, receipt.seq), receipt.stage
     is_true = {
         "stored": True,
@@ -305,18 +333,20 @@ def nothing_is_left_undone(world: World) -> Iterator[str]:
             yield f"{address} is not connected"
         if process.talk.unanswered:
             yield f"{process.talk.unanswered} sends of {address} have no answer"
-        for seq in process.watched:
+        for seq in process.watched - world.truth.removed:
             if (process.epoch, seq) not in world.truth.finished:
                 yield f"{address} watches task {seq} and was not told its end"
         for seq, to in process.watched_messages.items():
+            if seq in world.truth.removed:
+                continue
             for recipient in _meant_for(world, to, address):
                 told = process.receipts.get((seq, recipient))
                 if told not in ("read", "acked", "dead"):
                     yield f"{address} watches {seq}, and was told last that it is {told} for {recipient}"
         for channel, got in process.entries.items():
-            entries = world.tables.entries.get(channel, [])
+            entries = world.tables.kept.get(channel, [])
             newest = entries[-1:] if entries and entries[-1] > process.after[channel] else []
-            if got[-1:] != newest:
+            if got[-1:] != newest and got[-1:] not in [[seq] for seq in world.truth.removed]:
                 yield f"{address} got {got[-1:]} of {channel} as the newest, which is {newest}"
     for address, seq in world.tables.owed:
         yield f"{seq} is still owed to {address}"
@@ -328,7 +358,10 @@ def nothing_is_left_undone(world: World) -> Iterator[str]:
 def _is_resent(world: World, row: MessageRow) -> Iterator[str]:
     """A message that the hub made is a dead letter that was sent again."""
     address, seq = world.tables.resent.get(row.seq, ("", 0))
-    dead = world.tables.messages.get(seq)
+    if row.seq in world.truth.resent:
+        return
+    world.truth.resent.add(row.seq)
+    dead = world.tables.all.get(seq)
     if dead is None or (address, dead.sender, dead.body) != (row.to, row.sender, row.body):
         yield f"{row.seq} to {row.to} was made of {seq} to {address}, which is {dead}"
 

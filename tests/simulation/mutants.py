@@ -13,11 +13,14 @@ from orchestra.hub.channel import Channel
 from orchestra.hub.channels import Channels
 from orchestra.hub.cursors import Cursors
 from orchestra.hub.decider import Decider
+from orchestra.hub.inputs import Inputs
 from orchestra.hub.mailbox import Letter, Mailbox
 from orchestra.hub.post import Post
+from orchestra.hub.retention import Removal, Retention
 from orchestra.hub.roster import Session
 from orchestra.hub.tasks import Tasks
 from orchestra.hub.turn import Turn, Writes
+from orchestra.hub.watches import Watches
 from orchestra.task import TaskState
 from orchestra.wire import OK, Record
 
@@ -181,6 +184,31 @@ def _opens_a_cursor_at_the_end(whole: Any) -> Any:
     return open_
 
 
+def _forgets_the_checkpoint(whole: Any) -> Any:
+    def checkpoint(self: Inputs, session: Session, seq: int, lease: int, data: bytes, turn: Turn) -> None:
+        if self._tasks.held(session, seq, lease).attempt == 1:
+            whole(self, session, seq, lease, data, turn)
+
+    return checkpoint
+
+
+def _tells_read_at_once(whole: Any) -> Any:
+    def tell(self: Watches, seq: int, recipient: str, stage: str, turn: Turn, **options: Any) -> None:
+        whole(self, seq, recipient, "read" if stage == "delivered" else stage, turn, **options)
+
+    return tell
+
+
+def _removes_what_is_owed(whole: Any) -> Any:
+    def log(self: Retention, view: Any, removal: Removal, now_ms: int) -> Any:
+        for seq, sent_ms in self._rows("SELECT seq, sent_ms FROM message JOIN delivery USING (seq)"):
+            if sent_ms < now_ms - 86_400_000:
+                removal.messages.append(seq)
+        return whole(self, view, removal, now_ms)
+
+    return log
+
+
 MUTANTS: Final = (
     Mutant(
         "says OK before it has committed",
@@ -243,6 +271,21 @@ MUTANTS: Final = (
         "lets the next life of an agent's name keep what the last one held",
         frozenset({"nothing_is_left_undone"}),
         _patched(Tasks, "take_up", _keeps_every_claim),
+    ),
+    Mutant(
+        "keeps no checkpoint after the first attempt",
+        frozenset({"a_checkpoint_outlives_its_attempt"}),
+        _patched(Inputs, "checkpoint", _forgets_the_checkpoint),
+    ),
+    Mutant(
+        "says that a message is read when it is delivered",
+        frozenset({"receipts_tell_the_truth"}),
+        _patched(Watches, "tell", _tells_read_at_once),
+    ),
+    Mutant(
+        "removes what somebody is owed",
+        frozenset({"only_what_is_over_is_removed"}),
+        _patched(Retention, "_log", _removes_what_is_owed),
     ),
     Mutant(
         "lets a task die without a reason",

@@ -134,6 +134,7 @@ _DEEDS: Final = {
     "flow": lambda chance: (chance.randrange(1_000_000),),
     "time": lambda chance: (chance.choice(_TIMES_MS),),
     "start": lambda chance: (),
+    "clean": lambda chance: (chance.choice((0, 90_000_000)),),
 }
 
 _FAULTS: Final = {
@@ -154,7 +155,7 @@ _FAULTS: Final = {
     "full_disk": lambda chance: (chance.choice((1, 1, 2, 5)),),
     "double": lambda chance: (chance.choice(AGENTS),),
     "slow_reader": lambda chance: (_any_slot(chance),),
-    "jump": lambda chance: (chance.choice((-86_400_000, -3_600_000, -5000, 5000, 3_600_000, 86_400_000)),),
+    "jump": lambda chance: (chance.choice((-86_400_000, -3_600_000, -5000, 5000, 3_600_000, 90_000_000)),),
 }
 
 _WEIGHTS: Final = {
@@ -165,6 +166,7 @@ _WEIGHTS: Final = {
     "acknowledge": 6,
     "retry": 2,
     "resend": 1,
+    "clean": 2,
     "drop": 1,
     "see": 8,
     "subscribe": 5,

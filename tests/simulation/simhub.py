@@ -12,6 +12,7 @@ from orchestra.errors import Malformed, StorageFault, TooLarge
 from orchestra.hub import history
 from orchestra.hub.decider import Decider
 from orchestra.hub.hubstate import HubState, Numbers
+from orchestra.hub.retention import Keep, Removal, Retention
 from orchestra.hub.store import Store
 from orchestra.hub.turn import Turn, Writes
 from orchestra.limits import ACKS_HELD_MAX, ACKS_HELD_S
@@ -22,6 +23,8 @@ from .network import Connection, Frame, Network
 
 _KICK_AFTER_MS = 200
 _ACKS_HELD_MS = int(ACKS_HELD_S * 1000)
+_KEEP = Keep(days=1, dead_days=1)
+_SLICES_MAX = 100
 _decode = wire.Decoder(wire.FROM_PEER).decode
 
 
@@ -47,6 +50,7 @@ class SimHub:
         chance: Callable[[], float],
         committed: Callable[[], None],
         tells: Callable[[Connection, Record], None],
+        removes: Callable[[Removal], None],
     ) -> None:
         self.crash_in = 0
         self.fail_in = 0
@@ -58,6 +62,7 @@ class SimHub:
         self._network = network
         self._committed = committed
         self._tells = tells
+        self._removes = removes
         self._acks_due_ms: int | None = None
         self._kicks: list[tuple[int, int]] = []
         self.store = Store(path, durability="fast")
@@ -107,14 +112,33 @@ class SimHub:
         for link in due:
             self._kick(link)
         if self._acks_due_ms is not None and at_ms >= self._acks_due_ms:
-            self._acks_due_ms = None
-            try:
-                self._commit()
-            except StorageFault as fault:
-                self._start_over(fault)
+            self._commit_held()
         turn = self._turn()
         self.decider.tick(turn)
         self._end_turn(turn)
+
+    def clean(self) -> None:
+        """Remove what was over for long enough, slice by slice."""
+        retention = Retention(_KEEP, self.store.rows, self.store.used_bytes)
+        for _ in range(_SLICES_MAX):
+            self._commit_held()
+            removal = retention.step(self.decider.in_use(), now_ms=self._clocks.now_ms, at_ms=self._clocks.at_ms)
+            if removal is None:
+                return
+            if removal.counts():
+                self._removes(removal)
+                self.store.remove(removal)
+                self.decider.removed(removal)
+                self._committed()
+            retention.removed(removal)
+            self._point()
+
+    def _commit_held(self) -> None:
+        self._acks_due_ms = None
+        try:
+            self._commit()
+        except StorageFault as fault:
+            self._start_over(fault)
 
     def _load(self) -> None:
         snapshot = self.store.load(now_ms=self._clocks.now_ms)

@@ -44,7 +44,8 @@ _TASKS = """
 @dataclass(slots=True)
 class Tables:
     """Attributes:
-    messages: by seq.
+    messages: by seq; `all` has those too that retention removed, and `last_seq` is the highest there ever was.
+    bodies: body → the seq under which it was first stored.
     owed: (address, seq) of every delivery, with whether it was delivered and left unread; `owed_before` is how they
         were at the commit before this one.
     dead: (address, seq) → reason.
@@ -53,10 +54,13 @@ class Tables:
     tasks: by seq; `before` is how they were at the commit before this one.
     ends: seq of a task → the states in which it ever ended.
     failed: (seq of a task, lease) → the number of the result of an attempt that failed, and was not the last.
-    entries: channel → seqs, in order.
+    entries: channel → the seqs of all that it ever had, in order; `kept` are those that it has now.
     """
 
     messages: dict[int, MessageRow] = field(default_factory=dict)
+    last_seq: int = 0
+    all: dict[int, MessageRow] = field(default_factory=dict)
+    bodies: dict[bytes, int] = field(default_factory=dict)
     owed: dict[tuple[str, int], bool] = field(default_factory=dict)
     owed_before: dict[tuple[str, int], bool] = field(default_factory=dict)
     dead: dict[tuple[str, int], str] = field(default_factory=dict)
@@ -68,14 +72,18 @@ class Tables:
     failed_before: dict[tuple[int, int], int] = field(default_factory=dict)
     before: dict[int, TaskRow] = field(default_factory=dict)
     entries: dict[str, list[int]] = field(default_factory=dict)
+    kept: dict[str, list[int]] = field(default_factory=dict)
 
     def refresh(self, store: Store, *, is_all: bool = False) -> None:
         """Read what may have changed. The log only grows, so only its end is read, unless `is_all`."""
         if is_all:
             self.messages = {}
-        last = next(reversed(self.messages), 0)
+        last = 0 if is_all else self.last_seq
         for row in map(MessageRow._make, store.rows(_MESSAGES, last)):
             self.messages[row.seq] = row
+            self.bodies.setdefault(row.body, row.seq)
+            self.all.setdefault(row.seq, row)
+            self.last_seq = max(self.last_seq, row.seq)
         self.owed_before = self.owed
         self.owed = {
             (text, seq): delivered_ms is not None
@@ -114,8 +122,11 @@ class Tables:
             )
             for seq in range(first, last + 1)
         }
-        self.entries = {}
+        self.kept = {}
         for text, seq in store.rows(
             "SELECT a.text, e.seq FROM entry e JOIN address a ON a.id = e.channel ORDER BY e.channel, e.seq"
         ):
-            self.entries.setdefault(text, []).append(seq)
+            self.kept.setdefault(text, []).append(seq)
+            entries = self.entries.setdefault(text, [])
+            if not entries or seq > entries[-1]:
+                entries.append(seq)

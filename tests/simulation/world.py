@@ -13,6 +13,7 @@ from unittest import mock
 
 from orchestra import wire
 from orchestra.conversation import AnswerGiven, Assigned, Message, Receipted
+from orchestra.hub.retention import Removal
 from orchestra.task import TaskState
 from orchestra.wire import Record
 
@@ -70,6 +71,7 @@ class World:
             "resend": self._resend,
             "drop": self._drop,
             "retry": self._retry,
+            "clean": self._clean,
             "subscribe": self._subscribe,
             "see": self._see,
             "offer": self._offer,
@@ -304,6 +306,25 @@ class World:
             self.counts["fault: slow reader"] += 1
             self.hub.deaf.add(process.connection.link)
 
+    def _clean(self, later_ms: int) -> None:
+        """Retention runs, so much later by the clock on the wall."""
+        self.clocks.jump(later_ms)
+        if self.hub is not None:
+            try:
+                self.hub.clean()
+            except Crash:
+                self._hub_died()
+
+    def _removes(self, removal: Removal) -> None:
+        check(invariants.only_what_is_over_is_removed, self, removal)
+        texts = self.hub.state.texts if self.hub is not None else {}
+        removed = {*removal.messages, *removal.tasks}
+        self.counts["rows removed"] += removal.counts().total()
+        self.truth.removed |= removed | {seq for _, seq in removal.entries}
+        self.truth.removed_dead |= {(texts[recipient], seq) for seq, recipient in removal.dead}
+        for seq in removed:
+            self.tables.messages.pop(seq, None)
+
     def _jump(self, ms: int) -> None:
         self.counts["fault: clock jumps"] += 1
         self.clocks.jump(ms)
@@ -316,6 +337,7 @@ class World:
             chance=self._chance.random,
             committed=self._committed,
             tells=self._told,
+            removes=self._removes,
         )
         self.note("  the hub starts")
         self.tables.refresh(self.hub.store, is_all=True)
