@@ -292,6 +292,12 @@ def watchers_are_told_the_truth(world: World, seq: int, state: str) -> Iterator[
         yield f"a watcher of task {seq} was told {state}; the table has {world.tables.tasks.get(seq)}"
 
 
+def a_key_is_one_message(world: World, process: Process, key: str, first: int, seq: int) -> Iterator[str]:
+    """All that one address sends under one key is one message, whatever process sent it."""
+    if seq != first and first not in world.truth.removed:
+        yield f"{process.slot.address} stored {seq} under the key {key!r}, which was {first}"
+
+
 def receipts_tell_the_truth(world: World, process: Process, receipt: Receipted) -> Iterator[str]:
     """Who watches a message is told only what its receipts say."""
     if receipt.seq in world.truth.removed:

@@ -112,7 +112,9 @@ class Process:
         """(seq, recipient) → the latest stage of a watched message that was told."""
         self.watched_messages: dict[int, str] = {}
         """Seq → where a message went that this process watches."""
-        self._watching: dict[int, str] = {}
+        self._watching: set[int] = set()
+        self.keys: dict[int, str] = {}
+        """Number of a send → the key that makes it one with others."""
         self._checkpoints: dict[int, tuple[int, bytes]] = {}
         self._heard_ms = self._spoke_ms = self._opened_ms = self._greeted_ms = self._proved_ms = 0
         self._try_ms = 0
@@ -129,11 +131,13 @@ class Process:
         body = b"%d" % (len(self.world.truth.sent) + 1)
         n = self.talk.send(to, body, kind, options)
         self._bodies[n] = body
+        if options and "key" in options:
+            self.keys[n] = options["key"]
         if (options or {}).get("watch"):
             if kind == wire.TASK:
                 self._submits.add(n)
             else:
-                self._watching[n] = to
+                self._watching.add(n)
         self.world.truth.sent[body] = Sent(self.slot.address, self.epoch, n, to, kind)
         self.flush()
 
@@ -305,12 +309,13 @@ class Process:
             task, lease = self._results.pop(n)
             self.world.result_stored(self, n, task, lease)
             return
-        if n in self._watching:
-            self.watched_messages[seq] = self._watching.pop(n)
         if n in self._submits:
             self.watched.add(seq)
             self.talk.watches(seq)
         self.world.send_stored(self, n, seq, self._bodies.pop(n))
+        if n in self._watching:
+            self._watching.discard(n)
+            self.watched_messages[seq] = self.world.tables.all[seq].to  # under a key, perhaps another than it said
 
     def _handed(self, message: core.Message) -> None:
         if message.lease:

@@ -39,6 +39,8 @@ class Plan:
     losses_max: int
     mailbox_max: int
     work_ms_max: int
+    readers: tuple[int, ...]
+    """Slots that follow a channel with a cursor from the beginning, in each of their lives."""
     steps: tuple[Step, ...]
 
     def with_steps(self, steps: list[Step]) -> Plan:
@@ -68,6 +70,7 @@ def make_plan(seed: int, *, steps: int = 120) -> Plan:
         losses_max=chance.choice((2, 5)),
         mailbox_max=chance.choice((12, 100_000)),
         work_ms_max=chance.choice((200, 4000, 20_000)),
+        readers=chance.choice(((), (0, 3))),
         steps=tuple(_steps(chance, steps)),
     )
 
@@ -93,10 +96,25 @@ def _terms(chance: random.Random) -> Terms:
     return tuple(found.items())
 
 
+def _letter_options(chance: random.Random) -> Terms:
+    """Return more options of a message: most have none."""
+    found: dict[str, Any] = {}
+    if chance.random() < 0.3:
+        found["watch"] = True
+    if chance.random() < 0.2:
+        found["expires_ms"] = chance.choice((500, 5000, 60_000))
+    if chance.random() < 0.2:
+        found["key"] = chance.choice(_KEYS)
+    return tuple(found.items())
+
+
+_KEYS: Final = ("first", "second", "third", "fourth", "fifth")
+
 _TERMS: Final = {
     "priority": lambda chance: chance.choice(("low", "normal", "high", "urgent")),
     "watch": lambda chance: True,
     "max_attempts": lambda chance: chance.choice((2, 3)),
+    "key": lambda chance: f"task {chance.choice(_KEYS)}",
     "backoff_ms": lambda chance: chance.choice((0, 500, 5000)),
     "expires_ms": lambda chance: chance.choice((1000, 10_000)),
     "not_before_ms": lambda chance: chance.choice((-1000, 500, 10_000)),
@@ -109,7 +127,7 @@ _DEEDS: Final = {
         chance.choice(MAIL_TO),
         chance.choice(PRIORITIES),
         chance.choice((1, 1, 2, 8)),
-        chance.random() < 0.3,
+        _letter_options(chance),
     ),
     "submit": lambda chance: (
         chance.choice(SENDERS),

@@ -27,6 +27,7 @@ class Truth:
     finished: (epoch, seq) → the state a watcher was told.
     answers: seq of a task → the answers that somebody gave it.
     checkpoints: seq of a task → the newest checkpoint that its agent was told is kept.
+    keys: (address, key) → the seq that was stored under it first.
     resent: seqs of the messages that the hub made of dead letters.
     removed: what retention removed of the log and of channels; `removed_dead` are the (address, seq) of dead letters.
     seen: (address, channel) → the newest entry that an application with a cursor has dealt with.
@@ -40,6 +41,7 @@ class Truth:
     finished: dict[tuple[bytes, int], str] = field(default_factory=dict)
     answers: dict[int, set[str]] = field(default_factory=dict)
     checkpoints: dict[int, bytes] = field(default_factory=dict)
+    keys: dict[tuple[str, str], int] = field(default_factory=dict)
     resent: set[int] = field(default_factory=set)
     removed: set[int] = field(default_factory=set)
     removed_dead: set[tuple[str, int]] = field(default_factory=set)

@@ -22,7 +22,7 @@ from .clock import Clocks
 from .invariants import Broken, check
 from .network import Connection, Network
 from .peers import Process
-from .script import Plan, Step, Terms
+from .script import CHANNELS, Plan, Step, Terms
 from .simhub import Crash, SimHub
 from .tables import Tables, TaskRow
 from .truth import Truth
@@ -53,7 +53,7 @@ class World:
         """(address, seq) → the leases under which the hub told this message."""
         self.processes: list[Process] = []
         self.hub: SimHub | None = None
-        self._followed: dict[int, dict[str, None]] = {}
+        self._followed: dict[int, dict[str, None]] = {slot: {CHANNELS[0]: None} for slot in plan.readers}
         """Slot → the channels that its application follows with a cursor, in each of its lives."""
         self._path = folder / "hub.db"
         self._hub_type = hub
@@ -158,12 +158,11 @@ class World:
         """The living process of a slot; the newest where there are two."""
         return next((each for each in reversed(self.processes) if each.slot.number == slot and not each.is_over), None)
 
-    def _send(self, slot: int, to: str, priority: str | None, count: int, is_watched: bool) -> None:
+    def _send(self, slot: int, to: str, priority: str | None, count: int, more: Terms) -> None:
         process = self._process(slot)
         if process is not None:
             options: dict[str, Any] = {"priority": priority} if priority else {}
-            if is_watched and not to.startswith("channel/"):
-                options["watch"] = True
+            options |= more if not to.startswith("channel/") else {}
             for _ in range(count):
                 process.send(to, options=options or None)
 
@@ -487,6 +486,13 @@ class World:
             self.told_leases.setdefault((connection.address, record[3]), set()).add(record[1])
 
     def send_stored(self, process: Process, n: int, seq: int, body: bytes) -> None:
+        key = process.keys.pop(n, None)
+        if key is not None:
+            first = self.truth.keys.setdefault((process.slot.address, key), seq)
+            check(invariants.a_key_is_one_message, self, process, key, first, seq)
+            row = self.tables.all.get(seq)
+            if row is not None and row.body != body:  # it is the earlier one that this was to be
+                return
         self.truth.stored[process.epoch, n] = (seq, body)
         check(invariants.nothing_acknowledged_is_lost, self)
 
