@@ -70,7 +70,7 @@ def _sent_before(store: Store, query: Query) -> int:
             return int(seq)
         if found < n:
             break
-    raise NotStored(f"send {n} was refused when it came first; it is not stored")
+    raise NotStored(f"send {n} is not stored: it was refused when it came first, or retention has removed it")
 
 
 def _result_before(store: Store, query: Query) -> int:
