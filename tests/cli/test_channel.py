@@ -45,7 +45,7 @@ def test_every_hub_has_four_channels_and_more_can_be_made(desk: Place) -> None:
 
 def test_an_agent_may_not_make_a_channel(desk: Place, known: Callable[[str], str]) -> None:
     ended = desk.run("channel", "create", "by-agent", "--as", known("agent/maker"))
-    assert "may not make channels" in ended.assert_is_one_sentence(3)
+    assert "may not make the channel" in ended.assert_is_one_sentence(3)
 
 
 def test_publishing_says_under_which_number_and_tail_shows_it(desk: Place) -> None:
