@@ -244,7 +244,8 @@ def what_arrives_is_what_was_sent(world: World, process: Process, message: Messa
 
 def messages_arrive_in_the_order_sent(world: World, process: Process, message: Message) -> Iterator[str]:
     """From one sender to one address within one priority; what is delivered again may come after later ones."""
-    if len(world.told_leases[process.slot.address, message.seq]) > 1:
+    # After a crash of the hub the attempts count anew, so both are looked at.
+    if message.attempt > 1 or len(world.told_leases[process.slot.address, message.seq]) > 1:
         return
     line = message.sender, message.to, RANK[message.options.get("priority", "normal")]
     newest = process.newest.get(line, 0)
