@@ -301,9 +301,9 @@ def a_key_is_one_message(world: World, process: Process, key: str, first: int, s
 
 def receipts_tell_the_truth(world: World, process: Process, receipt: Receipted) -> Iterator[str]:
     """Who watches a message is told only what its receipts say."""
-    if receipt.seq in world.truth.removed:
-        return
     place, stage = (receipt.recipient, receipt.seq), receipt.stage
+    if receipt.seq in world.truth.removed or place in world.truth.removed_dead:
+        return
     is_true = {
         "stored": True,
         "delivered": bool(world.tables.owed.get(place, place in world.tables.read)) or place in world.tables.dead,
@@ -348,7 +348,7 @@ def nothing_is_left_undone(world: World) -> Iterator[str]:
                 continue
             for recipient in _meant_for(world, to, address):
                 told = process.receipts.get((seq, recipient))
-                if told not in ("read", "acked", "dead"):
+                if told not in ("read", "acked", "dead") and (recipient, seq) not in world.truth.removed_dead:
                     yield f"{address} watches {seq}, and was told last that it is {told} for {recipient}"
         for channel, got in process.entries.items():
             entries = world.tables.kept.get(channel, [])
