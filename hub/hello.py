@@ -86,7 +86,7 @@ def welcome(decider: Decider, link: Link, identity: str, record: Record, turn: T
     decider.presence.joins(session)
     decider.state.roster.join(session)
     if is_worker:
-        decider.tasks.take_up(session, _claims(holding), turn)
+        decider.tasks.take_up(session, _claims(holding))
     kept = list(session.tasks)
     turn.send(
         link,
@@ -119,7 +119,7 @@ def begin_work(decider: Decider, session: Session, turn: Turn) -> None:
     session.is_worker = True
     peer.live(session.epoch)
     decider.state.writes.peers[peer.id] = peer
-    decider.tasks.take_up(session, {}, turn)
+    decider.tasks.take_up(session, {})
 
 
 def _make_room(decider: Decider, peer: Peer, epoch: bytes, *, is_worker: bool, turn: Turn) -> None:

@@ -273,21 +273,19 @@ class Tasks:
         session.slots = min(slots, SLOTS_MAX)
         self.board.serve(session)
 
-    def take_up(self, session: Session, claimed: dict[int, int], turn: Turn) -> None:
-        """Give a client that came back the tasks it still holds (seq → lease); all others that it had are lost.
+    def take_up(self, session: Session, claimed: dict[int, int]) -> None:
+        """Give a client that came back the tasks it still holds (seq → lease).
 
-        What an earlier life of its name had stays adrift until its lease ends: that process may be cut off, or on its
-        way out, and still work on it.
+        All others stay adrift until their lease ends. What an earlier life of the name had may still be worked on: that
+        process may be cut off, or on its way out. And so may what this life does not claim: its HELLO may be one that
+        it said before it got the task, on a connection that was slower than a later one.
         """
-        peer = session.peer
-        _, adrift = self.board.adrift.pop((peer.id, peer.generation), (0, {}))
-        lost: list[Task] = []
-        for seq, task in adrift.items():
-            if claimed.get(seq) == task.lease:
-                session.tasks[seq] = task
-            else:
-                lost.append(task)
-        self._lose(lost, turn)
+        key = session.peer.id, session.peer.generation
+        _, adrift = self.board.adrift.get(key, (0, {}))
+        for seq in [seq for seq, task in adrift.items() if claimed.get(seq) == task.lease]:
+            session.tasks[seq] = adrift.pop(seq)
+        if not adrift:
+            self.board.adrift.pop(key, None)
 
     def session_ended(self, session: Session, *, is_orderly: bool, turn: Turn) -> None:
         """Keep the tasks of a lost session for its lease; one that said goodbye gives them back."""
@@ -301,7 +299,8 @@ class Tasks:
                 self._returned(task, turn, delay_ms=0, text="the agent said goodbye")
         elif session.tasks:
             key = session.peer.id, next(iter(session.tasks.values())).generation
-            self.board.adrift[key] = (session.heard_ms + _LEASE_MS, dict(session.tasks))
+            until_ms, tasks = self.board.adrift.get(key, (0, {}))
+            self.board.adrift[key] = max(until_ms, session.heard_ms + _LEASE_MS), tasks | session.tasks
         session.tasks.clear()
 
     def cancel(self, task: Task, why: str, turn: Turn) -> None:

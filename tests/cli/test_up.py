@@ -99,7 +99,7 @@ def test_a_running_task_may_finish_when_it_is_told_to_end(place: Place) -> None:
     wait_until(begun.exists, "the task to begin")
     pids = _everyone(place)
     up.signal(signal.SIGINT)
-    wait_until(lambda: "draining: 1 tasks are running" in up.stderr, "the agent to wait for its task")
+    wait_until(lambda: "draining: 1 task is running" in up.stderr, "the agent to wait for its task")
     go.touch()
     assert up.wait_end().code == 0
     assert done.exists()

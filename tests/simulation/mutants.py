@@ -143,7 +143,7 @@ def _forgets_an_entry(whole: Any) -> Any:
 
 
 def _keeps_every_claim(_: Any) -> Any:
-    def take_up(self: Tasks, session: Session, claimed: dict[int, int], turn: Turn) -> None:
+    def take_up(self: Tasks, session: Session, claimed: dict[int, int]) -> None:
         """Whoever comes first under a name gets what the last one held, claimed or not: no generation, no lease."""
         _, adrift = self.board.adrift.pop((session.peer.id, session.peer.generation - 1), (0, {}))
         session.tasks.update(adrift)
