@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestra.address import Kind, parse_address
-from orchestra.errors import BadOption, RateLimited
+from orchestra.errors import BadOption, Conflict, RateLimited
 from orchestra.limits import KEY_CHARS_MAX, SEND_BURST_S
 from orchestra.wire import INT_MAX, MESSAGE
 
@@ -38,16 +38,23 @@ class Conditions:
             raise RateLimited(f"{peer.text} may send {rate} messages a second; try again in {wait_s:.2g} s")
         peer.sends_left = left - 1
 
-    def sent_under(self, peer: Peer, key: Any) -> int | None:
+    def sent_under(self, peer: Peer, key: Any, kind: int, to: str) -> int | None:
         """Return the seq that `peer` sent under `key` before, in any life.
 
         Raises:
             BadOption: if it is no key.
+            Conflict: if that was something else, or to somebody else.
         """
         if type(key) is not str or not 0 < len(key) <= KEY_CHARS_MAX:
             raise BadOption(f"key must be a text of 1 to {KEY_CHARS_MAX} characters")
         pending = self._state.writes.send_keys.get((peer.id, key))  # the database does not know of it yet
-        return pending[0] if pending else self._state.archive.sent_under(peer.id, key)
+        before = pending or self._state.archive.sent_under(peer.id, key)
+        if before is None:
+            return None
+        if (before.kind, before.to) != (kind, to):
+            what = "message" if before.kind == MESSAGE else "task"
+            raise Conflict(f"the key {key!r} was used for {what} {before.seq} to {before.to}; use another key")
+        return before.seq
 
     def thread_of(self, peer: Peer, seq: Any) -> int:
         """Return the thread that a reply of `peer` to message `seq` belongs to: the seq of its first message.

@@ -59,7 +59,7 @@ from .retention import Removal, View
 from .roster import Peer, Session
 from .snapshot import Snapshot
 from .tasks import Tasks
-from .turn import Fetch, Link, Query, Turn
+from .turn import Fetch, Link, Query, SentKey, Turn
 
 _NORMAL: Final = RANK[Priority.NORMAL]
 _PLAIN: Final = (_NORMAL, False, None, None)
@@ -277,7 +277,7 @@ class Decider:
         state = self.state
         origin = session.origin or state.origin_of(session)
         if options and "key" in options:
-            seq_before = self.conditions.sent_under(session.peer, options["key"])
+            seq_before = self.conditions.sent_under(session.peer, options["key"], kind, to)
             if seq_before is not None:
                 turn.sent(session.link, n, seq_before)
                 return
@@ -334,7 +334,8 @@ class Decider:
     ) -> None:
         """Owe the rows that only sends with certain options have, now that nothing can refuse this one any more."""
         if "key" in options:
-            self.state.writes.send_keys[session.peer.id, options["key"]] = seq, turn.now_ms
+            sent = SentKey(seq, turn.now_ms, kind, to)
+            self.state.writes.send_keys[session.peer.id, options["key"]] = sent
         if kept is not None and "thread" in kept:
             self.state.writes.replies.append((kept["thread"], seq))
         if kind == MESSAGE and options.get("watch"):

@@ -35,7 +35,7 @@ from .migrations import migrate
 from .retention import Removal
 from .roster import Origin, Peer
 from .snapshot import KnownPeer, Snapshot
-from .turn import Fetch, Writes
+from .turn import Fetch, SentKey, Writes
 from .unpack import unpack
 
 Durability = Literal["full", "fast"]
@@ -50,6 +50,10 @@ _DELIVERY: Final = "INSERT INTO delivery VALUES (?,?,?,0,NULL)"
 _SETTLED: Final = "DELETE FROM delivery WHERE recipient=? AND rank=? AND seq=?"
 _ATTEMPT: Final = "UPDATE delivery SET attempt=? WHERE recipient=? AND rank=? AND seq=?"
 _SEND_KEY: Final = "INSERT INTO send_key VALUES (?,?,?,?)"
+_SENT_UNDER: Final = """
+    SELECT k.seq, k.at_ms, m.kind, r.text FROM send_key k JOIN message m ON m.seq = k.seq
+    JOIN address r ON r.id = m.recipient WHERE k.peer = ? AND k.key = ?
+"""
 _REPLY: Final = "INSERT INTO reply VALUES (?,?)"
 _EXPIRY: Final = "INSERT INTO expiry VALUES (?,?,?)"
 _EXPIRED: Final = "DELETE FROM expiry WHERE at_ms=? AND seq=? AND recipient=?"
@@ -260,7 +264,7 @@ class Store:
                 if writes.messages:
                     many(_MESSAGE, writes.messages)
                 if writes.send_keys:
-                    many(_SEND_KEY, [(*key, *sent) for key, sent in writes.send_keys.items()])
+                    many(_SEND_KEY, [(*key, sent.seq, sent.at_ms) for key, sent in writes.send_keys.items()])
                 if writes.replies:
                     many(_REPLY, writes.replies)
                 if writes.expiries:
@@ -400,11 +404,11 @@ class Store:
         with _told(self._path):
             return receipts.heading(self.rows, seq, reader)
 
-    def sent_under(self, peer: int, key: str) -> int | None:
-        """Return the seq of what `peer` sent under an idempotency key."""
+    def sent_under(self, peer: int, key: str) -> SentKey | None:
+        """Return what `peer` sent under an idempotency key."""
         with _told(self._path):
-            rows = self._all("SELECT seq FROM send_key WHERE peer = ? AND key = ?", peer, key)
-        return rows[0][0] if rows else None
+            rows = self._all(_SENT_UNDER, peer, key)
+        return SentKey(*rows[0]) if rows else None
 
     def task_ends(self, seqs: Iterable[int]) -> dict[int, tuple[TaskState, str]]:
         """Return the state and the sender of each of these that is a task, as they were committed."""

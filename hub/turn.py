@@ -64,6 +64,15 @@ class AttemptRow(NamedTuple):
     late_outcome: str | None
 
 
+class SentKey(NamedTuple):
+    """What was sent under an idempotency key. `at_ms` is milliseconds since 1970."""
+
+    seq: int
+    at_ms: int
+    kind: int
+    to: str
+
+
 @dataclass(slots=True)
 class Writes:
     """Rows owed to the database."""
@@ -91,7 +100,7 @@ class Writes:
     """(attempt, recipient, rank, seq)."""
     settled: list[tuple[int, int, int]] = field(default_factory=list)
     """(recipient, rank, seq): nobody is owed it any more."""
-    send_keys: dict[tuple[int, str], tuple[int, int]] = field(default_factory=dict)
+    send_keys: dict[tuple[int, str], SentKey] = field(default_factory=dict)
     """(sender, idempotency key) → (seq, ms)."""
     replies: list[tuple[int, int]] = field(default_factory=list)
     """(thread, seq): a message that replies to another."""

@@ -40,6 +40,20 @@ def test_the_same_key_again_is_answered_with_the_first_seq_and_stores_nothing(hu
     assert [each[8:] for each in agent.took(DELIVER)] == [[None, b"once"]], "the key is between its sender and the hub"
 
 
+@pytest.mark.parametrize("is_committed", [True, False])
+@pytest.mark.parametrize(("to", "kind"), [("agent/b", wire.MESSAGE), ("agent/a", wire.TASK), ("queue/q", wire.TASK)])
+def test_a_key_that_was_used_for_something_else_is_a_conflict(
+    hub: FakeHub, to: str, kind: int, is_committed: bool
+) -> None:
+    hub.enrol("agent/a", "agent/b")
+    sender = hub.join("operator/o")
+    first, second = sender.sending("agent/a", key="k"), sender.sending(to, kind=kind, key="k")
+    told = [*sender.say(first), *sender.say(second)] if is_committed else sender.say(first, second)
+    assert codes(told) == ["conflict"]
+    assert "was used for message 1 to agent/a" in next(record for record in told if record[0] == wire.ERROR)[4]
+    assert hub.messages() == 1
+
+
 def test_two_sends_under_one_key_in_one_turn_are_one(hub: FakeHub) -> None:
     hub.enrol("agent/a")
     one, two = hub.join("operator/o"), hub.join("operator/o")
