@@ -65,7 +65,7 @@ _NORMAL: Final = RANK[Priority.NORMAL]
 _PLAIN: Final = (_NORMAL, False, None, None)
 _LEASE_MS: Final = int(LEASE_S * 1000)
 _EXPIRES_MS_MAX: Final = 2**53  # sums stay far below what SQLite can hold
-_MAY_SEND_KEPT: Final = 1000  # addresses a session may send to, of which the check is remembered
+_SEND: Final = grants.SEND
 _SAVE_MS: Final = 1000  # a starting hub reads the log of this long again: some 60,000 rows at most
 
 
@@ -297,7 +297,7 @@ class Decider:
                 self._check_watch(session, seq, to)
             peer = state.roster.peers.get(to)
             letter = Letter(seq, rank, 0, sender, to, turn.now_ms, kept, body)
-            if to not in session.may_send:
+            if (_SEND, to) not in session.granted:
                 self._check_send(session, to)
             if peer is not None:
                 if peer.mailbox.count >= MAILBOX_MESSAGES_MAX:
@@ -342,14 +342,10 @@ class Decider:
             self._watch_sent(session, seq, to, turn)
 
     def _check_send(self, session: Session, to: str) -> None:
-        """Check a grant once for each address that a session sends to: its grants change only with a new session."""
         if to == str(Kind.EVERYONE):
-            grants.check(session.peer, grants.BROADCAST)
+            grants.check_once(session, grants.BROADCAST)
         else:
-            grants.check(session.peer, grants.SEND, to)
-        if len(session.may_send) >= _MAY_SEND_KEPT:
-            session.may_send.clear()
-        session.may_send.add(to)
+            grants.check_once(session, grants.SEND, to)
 
     def _check_watch(self, session: Session, seq: int, to: str) -> None:
         if parse_address(to).kind is Kind.CHANNEL:
@@ -417,7 +413,7 @@ class Decider:
         peer = self.state.roster.peers.get(to)
         if peer is None:
             raise unknown(to)
-        if to not in session.may_send:
+        if (_SEND, to) not in session.granted:
             self._check_send(session, to)
         self.requests.ask(session, ref, peer, wait_ms, body, turn)
 

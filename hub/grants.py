@@ -16,7 +16,7 @@ from orchestra.errors import BadOption, NotAllowed
 from orchestra.limits import GRANTS_MAX
 
 if TYPE_CHECKING:
-    from .roster import Peer
+    from .roster import Peer, Session
 
 SEND: Final = "send"
 BROADCAST: Final = "broadcast"
@@ -42,6 +42,7 @@ DEFAULTS: Final[dict[Kind, tuple[str, ...]]] = {
 }
 """What a peer may do that was given nothing else."""
 
+_REMEMBERED: Final = 1000  # checks of one session
 _GRANT: Final = re.compile(r"([a-z]+)(?::([a-z0-9._*?/\[\]!-]{1,100}))?")
 
 
@@ -67,6 +68,19 @@ def parse_grants(texts: Iterable[object]) -> tuple[str, ...]:
 def of(peer: Peer) -> tuple[str, ...]:
     """Return the grants of `peer`."""
     return DEFAULTS[peer.address.kind] if peer.grants is None else peer.grants
+
+
+def check_once(session: Session, action: str, target: str = "") -> None:
+    """As `check`, remembered for the session: what its peer may do changes only with a new one.
+
+    Raises:
+        NotAllowed: naming the grant that is missing.
+    """
+    if (action, target) not in session.granted:
+        check(session.peer, action, target)
+        if len(session.granted) >= _REMEMBERED:
+            session.granted.clear()
+        session.granted.add((action, target))
 
 
 def check(peer: Peer, action: str, target: str = "") -> None:

@@ -52,8 +52,8 @@ class Session:
     subscriptions: dict[int, Follower] = field(default_factory=dict)
     """Its places in the channels it follows, by channel id."""
     watched: set[int] = field(default_factory=set)
-    may_send: set[str] = field(default_factory=set)
-    """Addresses for which the grant was checked."""
+    granted: set[tuple[str, str]] = field(default_factory=set)
+    """(action, address): the grants that were checked."""
     watched_messages: set[int] = field(default_factory=set)
     calls: tuple[int, int] = (0, 0)
     """(the turn's time, CALLs taken in that turn)."""

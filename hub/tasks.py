@@ -81,7 +81,7 @@ class Tasks:
             HubFull: if too many tasks are unfinished, or the session watches too many.
         """
         address = parse_address(task_of.to)
-        grants.check(session.peer, grants.SUBMIT, task_of.to)
+        grants.check_once(session, grants.SUBMIT, task_of.to)
         if address.kind is Kind.AGENT:
             if task_of.to not in self._state.roster.peers:
                 raise unknown(task_of.to)

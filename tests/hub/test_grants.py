@@ -201,10 +201,10 @@ def test_only_those_who_administer_grant(hub: FakeHub) -> None:
 def test_the_check_of_who_may_be_sent_to_is_remembered_within_bounds(
     hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestra.hub.decider._MAY_SEND_KEPT", 2)
+    monkeypatch.setattr("orchestra.hub.grants._REMEMBERED", 2)
     peer = hub.join("agent/x")
     for name in "abcab":
         hub.enrol(f"agent/{name}")
         peer.send(f"agent/{name}")
     assert peer.session is not None
-    assert len(peer.session.may_send) <= 2
+    assert len(peer.session.granted) <= 2
