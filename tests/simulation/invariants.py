@@ -210,11 +210,14 @@ def no_task_is_worked_on_by_two_agents(world: World) -> Iterator[str]:
 
 
 def nobody_gets_more_than_it_asked_for(world: World) -> Iterator[str]:
-    """A process has no more messages than its credit, and no more tasks than its slots."""
+    """A process has no more messages than its credit, and works on no more tasks than it ever offered slots."""
     for process in world.processes:
         mail = len(process.unread)
         if mail > process.talk.credit:
             yield f"{process.slot.address} has {mail} messages with a credit of {process.talk.credit}"
+        tasks = sum(work.is_wanted and not work.is_stopping for work in process.works)
+        if tasks > process.slots_most:
+            yield f"{process.slot.address} works on {tasks} tasks; it offered {process.slots_most} slots at most"
 
 
 # Of what arrives.

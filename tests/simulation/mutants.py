@@ -1,4 +1,4 @@
-"""Broken hubs: each breaks one rule, and `caught_by` names the invariants that have to notice it."""
+"""Broken hubs (and one client): each breaks one rule, and `caught_by` names the invariant that has to notice it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from unittest import mock
 
+from orchestra.conversation import SeenSeqs
 from orchestra.hub.board import Task
 from orchestra.hub.channel import Channel
 from orchestra.hub.channels import Channels
@@ -17,12 +18,12 @@ from orchestra.hub.inputs import Inputs
 from orchestra.hub.mailbox import Letter, Mailbox
 from orchestra.hub.post import Post
 from orchestra.hub.retention import Removal, Retention
-from orchestra.hub.roster import Session
+from orchestra.hub.roster import Peer, Session
 from orchestra.hub.tasks import Tasks
 from orchestra.hub.turn import Turn, Writes
 from orchestra.hub.watches import Watches
 from orchestra.task import TaskState
-from orchestra.wire import OK, Record
+from orchestra.wire import OK, RESULT, Record
 
 from .simhub import SimHub
 
@@ -32,7 +33,7 @@ class Mutant:
     """A rule that is broken. `breaks` patches it; `hub` is the shell where the rule is one of the shell's."""
 
     name: str
-    caught_by: frozenset[str]
+    caught_by: str
     breaks: Callable[[], AbstractContextManager[Any]]
     hub: type[SimHub] = SimHub
 
@@ -209,92 +210,240 @@ def _removes_what_is_owed(whole: Any) -> Any:
     return log
 
 
+def _counts_attempts_anew(whole: Any) -> Any:
+    def retry(self: Tasks, *args: Any) -> Task:
+        task: Task = whole(self, *args)
+        task.attempt = 0
+        return task
+
+    return retry
+
+
+def _lets_two_sessions_hold_it(whole: Any) -> Any:
+    def assign(self: Tasks, task: Task, session: Session, turn: Turn) -> None:
+        whole(self, task, session, turn)
+        for other in self._state.roster.sessions.values():
+            if other is not session and other.slots:
+                other.tasks[task.seq] = task
+
+    return assign
+
+
+def _gives_more_than_it_was_asked_for(whole: Any) -> Any:
+    def push(self: Post, peer: Peer, turn: Turn) -> None:
+        for session in peer.sessions:
+            session.credit += 1
+        whole(self, peer, turn)
+
+    return push
+
+
+def _delivers_to_a_stranger_too(whole: Any) -> Any:
+    def post(self: Post, peer: Peer, letter: Letter, turn: Turn) -> None:
+        whole(self, peer, letter, turn)
+        for session in self._state.roster.sessions.values():
+            if session.peer is not peer:
+                turn.send(session.link, letter.record())
+
+    return post
+
+
+def _hands_over_what_was_seen(whole: Any) -> Any:
+    def add(self: SeenSeqs, seq: int) -> bool:
+        whole(self, seq)
+        return True
+
+    return add
+
+
+def _names_the_recipient_as_sender(whole: Any) -> Any:
+    def record(self: Letter) -> Record:
+        told: Record = whole(self)
+        told[4] = told[5]
+        return told
+
+    return record
+
+
+def _tells_every_end_as_completed(whole: Any) -> Any:
+    def close(self: Tasks, task: Task, *args: Any, **options: Any) -> None:
+        turn: Turn = args[2]
+        whole(self, task, *args, **options)
+        for told in (record for records in turn.out.values() for record in records):
+            if told[0] == RESULT and told[1] == task.seq:
+                told[3] = TaskState.COMPLETED.value
+
+    return close
+
+
+def _keeps_no_keys(whole: Any) -> Any:
+    def note_options(self: Decider, session: Session, seq: int, to: str, kind: int, options: Any, *rest: Any) -> None:
+        whole(self, session, seq, to, kind, {name: each for name, each in options.items() if name != "key"}, *rest)
+
+    return note_options
+
+
+def _answers_with_its_own_words(whole: Any) -> Any:
+    def answer(self: Inputs, task: Task, text: str, turn: Turn, *, by: str) -> None:
+        whole(self, task, f"{text}, I think", turn, by=by)
+
+    return answer
+
+
+def _slips(_: Any) -> Any:
+    def ping(self: Decider, session: Session, record: Record, turn: Turn) -> None:
+        raise KeyError("a slip")
+
+    return ping
+
+
 MUTANTS: Final = (
     Mutant(
         "says OK before it has committed",
-        frozenset({"nothing_acknowledged_is_lost", "one_result_is_taken_of_each_attempt"}),
+        "nothing_acknowledged_is_lost",
+        _whole,
+        _TellsBeforeCommit,
+    ),
+    Mutant(
+        "says OK to a result before it has committed",
+        "one_result_is_taken_of_each_attempt",
         _whole,
         _TellsBeforeCommit,
     ),
     Mutant(
         "goes on after a commit that failed",
-        frozenset({"counts_agree_with_the_tables"}),
+        "counts_agree_with_the_tables",
         _whole,
         _ForgetsAFailedCommit,
     ),
     Mutant(
         "takes an acknowledgement under any lease",
-        frozenset({"every_message_is_waiting_done_or_dead"}),
+        "every_message_is_waiting_done_or_dead",
         _patched(Post, "ack", _ack_ignores_the_lease),
     ),
     Mutant(
         "stores a send that comes again",
-        frozenset({"nothing_is_stored_twice"}),
+        "nothing_is_stored_twice",
         _patched(Decider, "_send", _stores_what_comes_again),
     ),
     Mutant(
         "gives the tasks of a lost agent away at once",
-        frozenset({"no_task_is_worked_on_by_two_agents"}),
+        "no_task_is_worked_on_by_two_agents",
         _patched(Tasks, "session_ended", _gives_lost_tasks_away_at_once),
     ),
     Mutant(
         "takes a result under an old lease",
-        frozenset({"no_result_of_an_old_attempt_is_taken"}),
+        "no_result_of_an_old_attempt_is_taken",
         _patched(Tasks, "result", _takes_results_of_old_leases),
     ),
     Mutant(
         "loses a message that is put back",
-        frozenset({"nothing_is_left_undone"}),
+        "nothing_is_left_undone",
         _patched(Mailbox, "put_back", _loses_what_is_put_back),
     ),
     Mutant(
         "counts a message again that is put back",
-        frozenset({"counts_agree_with_the_tables"}),
+        "counts_agree_with_the_tables",
         _patched(Mailbox, "put_back", _counts_what_is_put_back),
     ),
     Mutant(
         "delivers the newest first",
-        frozenset({"messages_arrive_in_the_order_sent"}),
+        "messages_arrive_in_the_order_sent",
         _patched(Mailbox, "take", _newest_first),
     ),
     Mutant(
         "leaves out an entry of a channel",
-        frozenset({"entries_arrive_in_order_without_a_gap", "nothing_is_left_undone"}),
+        "entries_arrive_in_order_without_a_gap",
         _patched(Channels, "catch_up", _forgets_an_entry),
     ),
     Mutant(
         "goes on at the end of a channel, not at the cursor",
-        frozenset({"a_cursor_skips_nothing"}),
+        "a_cursor_skips_nothing",
         _patched(Cursors, "open", _opens_a_cursor_at_the_end),
     ),
     Mutant(
         "lets the next life of an agent's name keep what the last one held",
-        frozenset({"nothing_is_left_undone"}),
+        "nothing_is_left_undone",
         _patched(Tasks, "take_up", _keeps_every_claim),
     ),
     Mutant(
         "keeps no checkpoint after the first attempt",
-        frozenset({"a_checkpoint_outlives_its_attempt"}),
+        "a_checkpoint_outlives_its_attempt",
         _patched(Inputs, "checkpoint", _forgets_the_checkpoint),
     ),
     Mutant(
         "says that a message is read when it is delivered",
-        frozenset({"receipts_tell_the_truth"}),
+        "receipts_tell_the_truth",
         _patched(Watches, "tell", _tells_read_at_once),
     ),
     Mutant(
         "removes what somebody is owed",
-        frozenset({"only_what_is_over_is_removed"}),
+        "only_what_is_over_is_removed",
         _patched(Retention, "_log", _removes_what_is_owed),
     ),
     Mutant(
         "lets a task die without a reason",
-        frozenset({"every_message_is_waiting_done_or_dead"}),
+        "every_message_is_waiting_done_or_dead",
         _patched(Tasks, "_lose", _never_dies_with_a_reason),
     ),
     Mutant(
         "lets a message die without a reason",
-        frozenset({"every_message_is_waiting_done_or_dead"}),
+        "every_message_is_waiting_done_or_dead",
         _patched(Post, "_wait", _settles_what_dies_silently),
+    ),
+    Mutant(
+        "counts the attempts anew when a task is tried again",
+        "tasks_follow_the_table",
+        _patched(Tasks, "retry", _counts_attempts_anew),
+    ),
+    Mutant(
+        "lets two sessions hold one task",
+        "no_task_is_held_by_two_sessions",
+        _patched(Tasks, "_assign", _lets_two_sessions_hold_it),
+    ),
+    Mutant(
+        "gives each session more than its credit",
+        "nobody_gets_more_than_it_asked_for",
+        _patched(Post, "push", _gives_more_than_it_was_asked_for),
+    ),
+    Mutant(
+        "gives each agent more tasks than its slots",
+        "nobody_gets_more_than_it_asked_for",
+        lambda: mock.patch.object(Session, "free_slots", property(lambda session: session.slots and 9)),
+    ),
+    Mutant(
+        "delivers a message also to those it is not for",
+        "what_is_delivered_is_owed",
+        _patched(Post, "post", _delivers_to_a_stranger_too),
+    ),
+    Mutant(
+        "is a client that hands over what it handed over before",
+        "nothing_is_handed_over_twice",
+        _patched(SeenSeqs, "add", _hands_over_what_was_seen),
+    ),
+    Mutant(
+        "names the recipient as the sender",
+        "what_arrives_is_what_was_sent",
+        _patched(Letter, "record", _names_the_recipient_as_sender),
+    ),
+    Mutant(
+        "tells who watches that each task was completed",
+        "watchers_are_told_the_truth",
+        _patched(Tasks, "_close", _tells_every_end_as_completed),
+    ),
+    Mutant(
+        "keeps no keys of sends",
+        "a_key_is_one_message",
+        _patched(Decider, "_note_options", _keeps_no_keys),
+    ),
+    Mutant(
+        "tells an agent another answer than was given",
+        "an_answer_reaches_who_asked",
+        _patched(Inputs, "answer", _answers_with_its_own_words),
+    ),
+    Mutant(
+        "meets an error of its own",
+        "nothing_unexpected_is_raised",
+        _patched(Decider, "_ping", _slips),
     ),
 )

@@ -102,6 +102,7 @@ class Process:
         self.cursors: dict[str, str] = {}
         self._unseen: dict[str, int] = {}
         self.works: list[Work] = []
+        self.slots_most = slot.slots
         self.watched: set[int] = set()
         self.calls: dict[int, str] = {}
         self._submits: set[int] = set()
@@ -159,6 +160,12 @@ class Process:
         if seqs:
             self.world.truth.acked.update((self.slot.address, seq) for seq in seqs)
             self.call("inbox.read", seqs=seqs)
+
+    def offer(self, slots: int) -> None:
+        """It takes so many tasks at once from now on."""
+        self.slots_most = max(self.slots_most, slots)
+        self.talk.offer(slots)
+        self.flush()
 
     def see(self) -> None:
         """The application has dealt with all the entries that it has."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -13,7 +14,6 @@ import pytest
 
 from . import invariants
 from .conftest import TRIED
-from .invariants import Broken
 from .mutants import MUTANTS, Mutant
 from .report import trace
 from .run import Ran, run
@@ -46,9 +46,7 @@ def test_every_invariant_holds_through_any_faults(first: int, request: pytest.Fi
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_hub_that_breaks_one_rule_is_caught(mutant: Mutant) -> None:
-    broken = _first_caught(mutant).broken
-    assert broken is not None
-    assert broken.invariant in mutant.caught_by, broken
+    assert _first_caught(mutant).broken is not None
 
 
 @pytest.mark.timeout(120)
@@ -84,32 +82,23 @@ def test_the_same_seed_gives_the_same_run_in_any_process() -> None:
     assert len(digests) == 1
 
 
-def test_every_invariant_is_listed_in_the_architecture() -> None:
-    names = [
+def test_every_invariant_is_listed_in_the_architecture_and_catches_a_broken_hub() -> None:
+    functions = [
         name
         for name, value in vars(invariants).items()
         if inspect.isgeneratorfunction(value) and not name.startswith("_")
     ]
-    assert len(names) > 15
+    names = {*functions, "nothing_unexpected_is_raised"}
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    assert [name for name in names if f"`{name}`" not in text] == []
-
-
-def test_a_fault_of_the_decider_itself_breaks_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    def ping(*_: object) -> None:
-        raise KeyError("a slip")
-
-    monkeypatch.setattr("orchestra.hub.decider.Decider._ping", ping)
-    ran = run(make_plan(0))
-    assert ran.broken is not None
-    assert ran.broken.invariant == "nothing_unexpected_is_raised"
+    section = text.split("## What always holds")[1].split("\n## ")[0]
+    assert set(re.findall(r"\| `(\w+)`", section)) == names
+    assert {mutant.caught_by for mutant in MUTANTS} == names
 
 
 def _first_caught(mutant: Mutant) -> Ran:
     for seed in range(MUTANT_SEEDS_MAX):
         with mutant.breaks():
             ran = run(make_plan(seed), hub=mutant.hub)
-        if ran.broken is not None:
-            assert isinstance(ran.broken, Broken)
+        if ran.broken is not None and ran.broken.invariant == mutant.caught_by:
             return ran
-    pytest.fail(f"{MUTANT_SEEDS_MAX} seeds did not notice a hub that {mutant.name}")
+    pytest.fail(f"in {MUTANT_SEEDS_MAX} seeds {mutant.caught_by} did not notice a hub that {mutant.name}")

@@ -241,8 +241,7 @@ class World:
     def _offer(self, slot: int, slots: int) -> None:
         process = self._process(slot)
         if process is not None:
-            process.talk.offer(slots)
-            process.flush()
+            process.offer(slots)
 
     # The world's own deeds, and faults.
 
@@ -450,7 +449,7 @@ class World:
         self._start()
         for process in self.processes:
             if process.slot.slots:
-                process.talk.offer(process.slot.slots)
+                process.offer(process.slot.slots)
         waited_ms = 0
         while waited_ms < _QUIET_MS_MAX and (waited_ms < 20_000 or self._is_busy()):
             self._pass_time(_QUIET_TICK_MS, tick_ms=_QUIET_TICK_MS)
