@@ -268,6 +268,17 @@ def test_the_tests_the_docs_point_at_exist() -> None:
     assert not gone, f"docs/architecture.md names files that do not exist: {', '.join(gone)}"
 
 
+def test_every_test_that_is_named_for_a_fault_of_the_earlier_system_exists() -> None:
+    table = _table(_read("docs/architecture.md"), "fault")
+    rows = table.splitlines()[2:]
+    assert len(rows) == 16
+    for row in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row)
+        assert named, f"no test is named: {row}"
+        for path, test in named:
+            assert re.search(rf"^(?:async )?def {test}\(", _read(path), re.MULTILINE), f"{path} has no {test}"
+
+
 def _table(text: str, column: str) -> str:
     """Return the table whose first column has this heading."""
     found = re.search(rf"^\| {column} \|.*\n(?:\|.*\n?)+", text, re.MULTILINE)

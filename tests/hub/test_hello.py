@@ -239,6 +239,15 @@ def test_a_client_that_reconnects_replaces_its_own_old_connection(hub: FakeHub) 
     assert {each.link for each in hub.peer("matrix/m").sessions} == {again.link, other.link}
 
 
+def test_the_end_of_an_old_connection_that_is_seen_late_takes_nothing_from_the_new_one(hub: FakeHub) -> None:
+    first, sender = hub.join("matrix/m", credit=5), hub.join("operator/o")
+    again = first.again(credit=5)
+    again.take()
+    first.vanish()
+    seq = sender.send("matrix/m")
+    assert seqs(again.take()) == [seq]
+
+
 def test_one_peer_cannot_open_sessions_without_end(hub: FakeHub) -> None:
     for _ in range(SESSIONS_PER_PEER_MAX):
         hub.join("matrix/m")

@@ -228,6 +228,12 @@ def test_who_stops_watching_or_leaves_is_told_nothing(hub: FakeHub) -> None:
     assert gone.take() == []
 
 
+def test_who_did_not_ask_is_told_nothing_of_those_who_come_and_go(hub: FakeHub) -> None:
+    bystanders = [hub.join(f"matrix/m{number}") for number in range(20)]
+    bystanders[0].vanish()
+    assert [each.take() for each in bystanders] == [[]] * 20
+
+
 def test_more_watchers_than_the_limit_are_refused(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presence_module, "PRESENCE_WATCHERS_MAX", 1)
     watcher, other = _watching(hub), hub.join("matrix/m")

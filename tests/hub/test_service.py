@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import os
 import random
+import re
 import select
 import socket
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -791,6 +793,30 @@ def test_a_result_whose_commit_failed_is_said_again_and_taken(tmp_path: Path, mo
             assert (failures, result.text, result.attempt) == (1, "done", 1)
 
     run(scenario())
+
+
+def test_messages_cost_no_write_but_their_own_and_no_line_of_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("matrix/m") as sender:
+            hub.enrol("agent/a")
+            await soon(sender.send("agent/a", "first"))  # the life of its client is known from now on
+            changed: list[str] = []
+            caplog.clear()
+            hub.hub._store._connection.set_trace_callback(changed.append)
+            for number in range(20):
+                await soon(sender.send("agent/a", str(number)))
+            hub.hub._store._connection.set_trace_callback(None)
+            tables = re.findall(
+                r"^(?:INSERT (?:OR \w+ )?INTO|UPDATE|DELETE FROM) (\w+)", "\n".join(changed), re.MULTILINE
+            )
+            once_a_second = ("origin", "hub")
+            assert Counter(each for each in tables if each not in once_a_second) == {"message": 20, "delivery": 20}
+            assert [record.getMessage() for record in caplog.records] == []
+
+    with caplog.at_level("INFO"):
+        run(scenario())
 
 
 def test_acknowledgements_are_written_although_nothing_else_is(tmp_path: Path) -> None:
