@@ -167,6 +167,20 @@ def _presence_set(asked: Asked) -> Params:
     return presence.facts(peer)
 
 
+def _feed_watch(asked: Asked) -> Params:
+    return asked.decider.feed.watch(asked.session, asked.turn)
+
+
+def _feed_seen(asked: Asked) -> Params:
+    asked.decider.feed.seen(asked.session, asked.params["n"])
+    return {}
+
+
+def _feed_unwatch(asked: Asked) -> Params:
+    asked.decider.feed.unwatch(asked.session)
+    return {}
+
+
 def _fullest(counts: dict[str, int]) -> dict[str, int]:
     """Return the largest of `counts`; there may be more than a reply should hold."""
     return dict(sorted(counts.items(), key=lambda item: -item[1])[:LIST_ROWS_MAX])
@@ -296,6 +310,11 @@ def _deal_with_dead(decider: Decider, session: Session, fetch: Fetch, found: lis
     if fetch.params["is_resend"]:
         return {"resent": decider.dead.resend(session, found, turn)}
     return {"dropped": decider.dead.drop(session, found, turn)}
+
+
+def _message_list(asked: Asked) -> None:
+    grants.check_see_all(asked.session.peer.address)
+    asked.query("messages", before=asked.params.get("before", 0), count=_count(asked.params))
 
 
 def _message_get(asked: Asked) -> None:
@@ -528,6 +547,9 @@ METHODS: Final[dict[str, Method]] = {
     "dead.get": Method(_dead_get, required={"seq": int}),
     "dead.list": Method(_dead_list, optional={"before": int, "count": int}),
     "dead.resend": Method(_dead_resend, required={"seqs": list}),
+    "feed.seen": Method(_feed_seen, required={"n": int}),
+    "feed.unwatch": Method(_feed_unwatch),
+    "feed.watch": Method(_feed_watch),
     "inbox": Method(_inbox, optional={"after": int, "count": int}),
     "inbox.read": Method(_inbox_read, required={"seqs": list}, optional={"ack": bool}),
     "invite": Method(
@@ -547,6 +569,7 @@ METHODS: Final[dict[str, Method]] = {
     "presence.unwatch": Method(_presence_unwatch),
     "presence.watch": Method(_presence_watch, optional={"after": str}),
     "message.get": Method(_message_get, required={"seq": int}),
+    "message.list": Method(_message_list, optional={"before": int, "count": int}),
     "message.thread": Method(_message_thread, required={"seq": int}, optional={"count": int}),
     "message.unwatch": Method(_message_unwatch, required={"seqs": list}),
     "message.watch": Method(_message_watch, required={"seqs": list}),

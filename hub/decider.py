@@ -1,8 +1,8 @@
 """The hub's decider: takes records and the time, gives rows to write and records to send. Pure.
 
 One turn of the loop is: `receive` for each frame, `lost` for each connection that went away, `tick` now and then, and
-`finish`. Then the shell commits `state.writes` and sends what the `Turn` owes. Nothing here does I/O, so the same
-machine runs in the tests under a clock and a network of their own.
+`finish`. Then the shell commits `state.writes`, tells the `feed` what is on disk, and sends what the `Turn` owes.
+Nothing here does I/O, so the same machine runs in the tests under a clock and a network of their own.
 
 The decider knows the verbs; the rules behind them are in `post` (messages), `channels`, `tasks`, `requests` and
 `calls`.
@@ -49,6 +49,7 @@ from .channels import ENTRY_OPTIONS, Channels, check_option
 from .conditions import Conditions
 from .dead import DeadLetters
 from .enrolment import Enrolment
+from .feed import Feed
 from .hubstate import Archive, EmptyArchive, HubState, Numbers, unknown
 from .inputs import Inputs
 from .mailbox import Letter, Mailbox
@@ -120,6 +121,7 @@ class Decider:
         self.inputs = Inputs(state, self.tasks)
         self.requests = Requests()
         self.presence = Presence(state)
+        self.feed = Feed(state, self.tasks.board)
         self._save_due_ms = at_ms
         self._verbs: dict[int, Callable[[Session, Record, Turn], None]] = {
             SEND: self._send,
@@ -231,7 +233,7 @@ class Decider:
     def finish(self, turn: Turn) -> None:
         """End the turn: `state.writes` and `turn` are complete after this."""
         self.tasks.finish(turn)
-        self.presence.finish(turn)
+        self.feed.changed(self.presence.finish(turn))
         if (self.state.unsaved or self.state.unseen) and turn.at_ms >= self._save_due_ms:
             self.state.save(open_seq=self.tasks.board.first_seq(default=self.state.last_seq + 1))
             self._save_due_ms = turn.at_ms + _SAVE_MS
@@ -265,6 +267,7 @@ class Decider:
         """Forget a session. What it was sent goes to others or waits; its tasks wait for it until its lease ends."""
         self.state.roster.leave(session)
         self.presence.left(session, turn)
+        self.feed.unwatch(session)
         self.requests.drop(session.link, turn)
         self.channels.session_ended(session)
         self.tasks.session_ended(session, is_orderly=is_orderly, turn=turn)
@@ -397,6 +400,7 @@ class Decider:
     def _progress(self, session: Session, record: Record, turn: Turn) -> None:
         _, seq, lease, data = record
         self.tasks.progress(session, seq, lease, data, turn)
+        self.feed.progress(seq, data)
 
     def _result(self, session: Session, record: Record, turn: Turn) -> None:
         _, n, seq, lease, outcome, report, output = record

@@ -110,3 +110,9 @@ def check_see_task(peer: Address, *, sender: str, holder: str) -> None:
     """A task is seen, and canceled, by its sender, its agent and the operators."""
     if peer.kind is not Kind.OPERATOR and str(peer) not in (sender, holder):
         raise NotAllowed(f"{peer} is neither the sender nor the agent of this task")
+
+
+def check_see_all(peer: Address) -> None:
+    """All messages and tasks at once are seen by the operators."""
+    if peer.kind is not Kind.OPERATOR:
+        raise NotAllowed(f"{peer} may not see the messages and tasks of others; come as an operator")

@@ -9,12 +9,14 @@ from orchestra.address import parse_address
 from orchestra.errors import NotAllowed, NotFound, NotStored, PeerError, StaleLease
 from orchestra.keys import fingerprint
 from orchestra.limits import LIST_ROWS_MAX, REPLY_BYTES_MAX, STATUS_ROWS_MAX
+from orchestra.stage import STAGES
 from orchestra.task import TaskState
 from orchestra.terms import TERMS
 from orchestra.wire import CALL, ERROR, MESSAGE, OK, REPLY, RESULT, SEND, Record
 
 from . import receipts, story
 from .grants import check_see_message, check_see_task
+from .news import OPTIONS_TOLD, line_of
 from .store import Store
 from .turn import Query
 from .unpack import unpack
@@ -199,6 +201,36 @@ def _thread(store: Store, params: Params) -> Params:
 
 def _message(store: Store, params: Params) -> Params:
     return receipts.seen_by(receipts.message(store.rows, params["seq"]), params["peer"], seq=params["seq"])
+
+
+def _messages(store: Store, params: Params) -> Params:
+    """The newest messages of everybody, each in one line with its stage, as far as a bounded look back finds some."""
+    last = next(store.rows("SELECT coalesce(max(seq), 0) FROM message"))[0]
+    before = min(params["before"] or last + 1, last + 1)
+    floor = max(0, before - STATUS_ROWS_MAX)
+    sql = """
+        SELECT m.seq, s.text, r.text, m.recipient, m.sent_ms, m.rank, m.options, length(m.body), substr(m.body, 1, 1000)
+        FROM message m JOIN origin o ON o.id = m.origin JOIN address s ON s.id = o.peer
+        JOIN address r ON r.id = m.recipient
+        WHERE m.seq < ? AND m.seq >= ? AND m.kind = ? ORDER BY m.seq DESC LIMIT ?
+    """
+    found: list[Params] = []
+    size = 0
+    for seq, sender, to, recipient, sent_ms, rank, packed, length, head in store.rows(
+        sql, before, floor, MESSAGE, params["count"]
+    ):
+        options = unpack(packed) or {}
+        text = line_of(MESSAGE, head, options)
+        size += 500 + 4 * len(text)
+        if size > REPLY_BYTES_MAX:
+            break
+        is_one = parse_address(to).is_peer
+        reached = receipts.where(store.rows, recipient, seq) if is_one else {"stage": STAGES[0], "reason": ""}
+        facts = {"seq": seq, "from": sender, "to": to, "sent_ms": sent_ms, "rank": rank, "bytes": length, "text": text}
+        told = {name: options[name] for name in OPTIONS_TOLD if name in options}
+        found.append({**facts, **told, "stage": reached["stage"], "reason": reached["reason"]})
+    is_all = len(found) < params["count"] and size <= REPLY_BYTES_MAX
+    return {"messages": found, "before": floor if is_all else found[-1]["seq"]}
 
 
 def _dead_letters(store: Store, params: Params) -> Params:
@@ -401,6 +433,7 @@ _QUERIES: Final[dict[str, Callable[[Store, Params], Params]]] = {
     "inbox": _inbox,
     "keys": _keys,
     "message": _message,
+    "messages": _messages,
     "outcomes": _outcomes,
     "status": _status,
     "task": _task,

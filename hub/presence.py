@@ -81,16 +81,17 @@ class Presence:
     def unwatch(self, session: Session) -> None:
         self._watchers.pop(session.link, None)
 
-    def finish(self, turn: Turn) -> None:
-        """End the turn: tell the watchers, of each peer once."""
+    def finish(self, turn: Turn) -> list[Peer]:
+        """End the turn: tell the watchers, of each peer once. Return the peers that changed."""
         if not self._before:
-            return
-        for peer, before in self._before.items():
-            if (state_of(peer), peer.away_text) != before:
-                record = [EVENT, "presence", facts(peer)]
-                for link in self._watchers:
-                    turn.send(link, record)
+            return []
+        changed = [peer for peer, before in self._before.items() if (state_of(peer), peer.away_text) != before]
+        for peer in changed if self._watchers else ():
+            record = [EVENT, "presence", facts(peer)]
+            for link in self._watchers:
+                turn.send(link, record)
         self._before.clear()
+        return changed
 
     def _touch(self, peer: Peer) -> None:
         self._before.setdefault(peer, (state_of(peer), peer.away_text))

@@ -150,6 +150,8 @@ class Hub:
                     self._end_turn(turn)
                     self._tell_of_turned_away()
                     self._retain()
+                elif self._decider.feed.is_due(_steady_ms()):
+                    self._end_turn(self._turn())
                 for callback in watched.values():
                     callback()
         finally:
@@ -272,6 +274,7 @@ class Hub:
                 self._acks_due = asyncio.get_running_loop().call_later(ACKS_HELD_S, self._commit_acks)
             for query in turn.queries:
                 turn.send(query.link, history.answer(self._store, query))
+            decider.feed.tell(turn)
             gone = self._deliver(turn)
             if not (gone or turn.fetches):
                 return
@@ -376,6 +379,7 @@ class Hub:
     def _commit(self) -> None:
         writes, self._decider.state.writes = self._decider.state.writes, Writes()
         self._store.commit(writes, now_ms=_wall_ms())
+        self._decider.feed.committed(writes)
         if self._told_fault and (writes.is_urgent() or writes.held):
             self._told_fault = ""
             logger.warning("the disk takes writes again", extra={"action": "commit_works_again"})

@@ -42,8 +42,7 @@ class Job:
     @property
     def title(self) -> str:
         """One line for lists and logs, without the control characters that could drive a terminal."""
-        line = " ".join((" ".join(self.argv) or self.prompt).split())
-        return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
+        return _line(" ".join(self.argv) or self.prompt)
 
     def encode(self) -> bytes:
         fields = (
@@ -56,6 +55,35 @@ class Job:
         return pack({name: value for name, value in fields if value})
 
 
+def title_of(body: bytes) -> str:
+    """Return the title of a task from its body, or from the beginning of one; empty where it is no job."""
+    try:
+        return decode_job(body).title
+    except BadOption:
+        return _title_of_head(body)
+
+
+def _title_of_head(body: bytes) -> str:
+    unpacker = msgpack.Unpacker(raw=False, unicode_errors="replace")
+    unpacker.feed(body)
+    words: list[str] = []
+    start = 0
+    try:
+        if unpacker.read_map_header() and (name := unpacker.unpack()) in ("prompt", "argv"):
+            for _ in range(unpacker.read_array_header() if name == "argv" else 1):
+                start = unpacker.tell()
+                words.append(str(unpacker.unpack()))
+    except (ValueError, msgpack.OutOfData):  # the rest was cut off, in the middle of a text
+        if start < len(body):
+            words.append(body[start + _TEXT_HEADER_BYTES.get(body[start], 1) :].decode("utf-8", "replace"))
+    return _line(" ".join(words))
+
+
+def _line(text: str) -> str:
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(text.split()))
+
+
+_TEXT_HEADER_BYTES = {0xD9: 2, 0xDA: 3, 0xDB: 5}  # of a text of 32 bytes or more: its kind and its length
 _TYPES: dict[str, tuple[type, ...]] = {
     "prompt": (str,),
     "argv": (list,),

@@ -86,6 +86,13 @@ assert QUESTION_CHARS_MAX < TEXT_CHARS_MAX
 LIST_ROWS_MAX: Final = 1000  # rows one CALL returns
 STATUS_ROWS_MAX: Final = 10_000  # rows of one table that `status` counts; it walks them
 PRESENCE_WATCHERS_MAX: Final = 1024  # sessions that are told of everybody who comes or goes
+FEED_WATCHERS_MAX: Final = 1024  # sessions that are told of everything that happens
+FEED_S: Final = 0.1  # how often they are told at most: quicker than an eye follows a list
+FEED_NEWS_MAX: Final = 200  # news of each kind that are told at once; a page shows no more of it either
+FEED_TEXT_CHARS: Final = 200  # of a message, of output, of a question
+FEED_UNSEEN_MAX: Final = 16  # times that a watcher is told without a word from it: 1.6 s; then it is left out
+FEED_SAMPLES_MAX: Final = 10_000  # latencies of one second that its quantiles are made of
+FEED_LOADS_MAX: Final = 1000  # peers whose load is looked at in one second: about 1 ms
 ORIGIN_KEPT_DAYS: Final = 7  # how long a client that went away may come back and repeat its sends
 INVITATIONS_MAX: Final = 1000  # those that are over count for a week, so that they can say so
 INVITATION_USES_MAX: Final = 1000  # keys one invitation may enrol

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.errors import BadOption
-from orchestra.job import TIMEOUT_S_DEFAULT, Job, decode_job
+from orchestra.job import TIMEOUT_S_DEFAULT, Job, decode_job, title_of
 from orchestra.wire import pack
 
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30)
@@ -81,3 +81,28 @@ def test_a_job_that_does_not_say_has_the_default_timeout() -> None:
 def test_a_title_is_one_line() -> None:
     assert Job(prompt="fix\n\n  the \t bug").title == "fix the bug"
     assert Job(argv=("git", "log", "-3")).title == "git log -3"
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        Job(prompt="x"),
+        Job(prompt="say \n hello " * 5, cwd="/tmp"),
+        Job(prompt="é" * 200),
+        Job(prompt="word " * 20_000, context="x"),
+        Job(argv=("git", "log", "--oneline")),
+        Job(argv=("echo", *(["many"] * 400))),
+    ],
+)
+def test_the_title_begins_the_same_where_the_body_was_cut(job: Job) -> None:
+    body = job.encode()
+    assert title_of(body) == job.title
+    for size in (12, 40, 300, 1000):
+        cut = title_of(body[:size])
+        assert job.title.startswith(cut.rstrip("\N{REPLACEMENT CHARACTER}"))
+        assert len(cut) >= min(len(job.title), size // 4 - 20)
+
+
+@given(st.binary(max_size=100))
+def test_any_body_has_a_title_of_one_line(body: bytes) -> None:
+    assert len(title_of(body).splitlines()) <= 1

@@ -520,11 +520,11 @@ def _result_facts(result: TaskResult) -> dict[str, Any]:
 def _with_job(facts: dict[str, Any]) -> dict[str, Any]:
     """Replace the packed body of a task by what it asks for."""
     from orchestra.errors import BadOption
-    from orchestra.job import decode_job
+    from orchestra.job import decode_job, title_of
 
     body = facts.pop("body")
     try:
         job = decode_job(body)
-    except BadOption:
-        return {**facts, "title": "(not a job of this library)"}
+    except BadOption:  # in a list, long ones are cut
+        return {**facts, "title": title_of(body) or "(not a job of this library)"}
     return {**facts, "title": job.title, "prompt": job.prompt, "argv": list(job.argv), "cwd": job.cwd}

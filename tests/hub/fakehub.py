@@ -286,9 +286,11 @@ class FakeHub:
             self.decider.finish(turn)
             writes, self.state.writes = self.state.writes, Writes()
             self.store.commit(writes, now_ms=self.clock.now_ms)
+            self.decider.feed.committed(writes)
             following = self.turn()
             for query in turn.queries:
                 turn.send(query.link, history.answer(self.store, query))
+            self.decider.feed.tell(turn)
             for link, records in turn.out.items():
                 self._tell(link, records)
             for link in turn.kicks:
