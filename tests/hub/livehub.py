@@ -143,7 +143,14 @@ class RawPeer:
     """A DEALER with a key of its own that keeps no rules."""
 
     def __init__(
-        self, hub: LiveHub, text: str, key: KeyPair, *, routing_id: bytes | None = None, **options: int
+        self,
+        hub: LiveHub,
+        text: str,
+        key: KeyPair,
+        *,
+        routing_id: bytes | None = None,
+        endpoint: str | None = None,
+        **options: int,
     ) -> None:
         self.text = text
         self.epoch = new_epoch()
@@ -161,7 +168,7 @@ class RawPeer:
         for name, value in options.items():
             self.socket.set(getattr(zmq, name), value)
         self.monitor = self.socket.get_monitor_socket()
-        self.socket.connect(hub.tcp)
+        self.socket.connect(endpoint or hub.tcp)
 
     async def say(self, *records: Record) -> None:
         await soon(self.socket.send(wire.pack(list(records))))

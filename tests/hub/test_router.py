@@ -132,25 +132,6 @@ def test_a_key_that_is_not_known_never_gets_a_frame_through(rig: Rig) -> None:
     assert [each.frame for each in rig.arrived()] == [b"y"]
 
 
-def test_a_client_without_a_key_or_with_another_mechanism_gets_nowhere(rig: Rig) -> None:
-    endpoint = rig.router.bind("tcp://127.0.0.1:0")
-    plain = rig.context.socket(zmq.DEALER)
-    plain.set(zmq.ROUTING_ID, os.urandom(16))
-    plain.set(zmq.PLAIN_USERNAME, b"agent/a")
-    plain.set(zmq.PLAIN_PASSWORD, b"x")
-    null = rig.context.socket(zmq.DEALER)
-    null.set(zmq.ROUTING_ID, os.urandom(16))
-    for each in (plain, null):
-        rig.sockets.append(each)
-        each.set(zmq.LINGER, 0)
-        each.set(zmq.IPV6, 1)
-        each.connect(endpoint)
-        each.send(b"x")
-    known = rig.dealer(endpoint, rig.enrol("agent/a"))
-    known.send(b"y")
-    assert [each.frame for each in rig.arrived()] == [b"y"]
-
-
 def test_a_smuggled_frame_is_counted_and_what_follows_is_read_right(rig: Rig) -> None:
     endpoint = rig.router.bind("tcp://127.0.0.1:0")
     victim_id = os.urandom(15) + b"\x01"

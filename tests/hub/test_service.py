@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
 import re
 import select
 import socket
@@ -17,29 +16,23 @@ from typing import Any
 import pytest
 import zmq
 
-from orchestra import aio, wire
-from orchestra.address import parse_peer
+from orchestra import wire
 from orchestra.errors import (
-    HubUnreachable,
-    KeyRefused,
     NotAllowed,
     PortInUse,
-    Replaced,
     StaleLease,
     StateFault,
     StorageFault,
     UnknownRecipient,
 )
-from orchestra.hub import router as router_module
 from orchestra.hub import service as service_module
 from orchestra.hub.decider import Decider
 from orchestra.hub.service import Hub
 from orchestra.hub.settings import HubSettings
 from orchestra.keys import make_key_pair
-from orchestra.limits import FRAME_BYTES_MAX
-from orchestra.state import HubCard, StateFolder
+from orchestra.state import StateFolder
 from orchestra.task import TaskState
-from orchestra.wire import ACK, CREDIT, DELIVER, ERROR, OK, PING, SEND
+from orchestra.wire import ACK, CREDIT, PING, SEND
 
 from .fakehub import hello
 from .livehub import BOUND_S, LiveHub, live_hub, raw_peer, run, soon, until
@@ -129,22 +122,6 @@ def test_clients_find_a_hub_that_was_restarted_and_go_on(tmp_path: Path) -> None
             assert await soon(sending) == 2
             await agent.close()
             await matrix.close()
-
-    run(scenario())
-
-
-def test_a_newer_process_of_an_agent_stops_the_older_with_a_reason(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with live_hub(tmp_path) as hub:
-            key = hub.enrol("agent/a")
-            async with (
-                hub.connect("agent/a", key=key, slots=1) as old,
-                hub.connect("agent/a", key=key, slots=1) as new,
-            ):
-                assert isinstance(await soon(old.wait_over()), Replaced)
-                with pytest.raises(Replaced, match="another process works as agent/a"):
-                    await soon(old.send("agent/a", "x"))
-                await soon(new.send("agent/a", "x"))
 
     run(scenario())
 
@@ -247,73 +224,6 @@ def test_the_rate_of_a_sender_is_the_hub_s_setting_also_after_a_turn_was_undone(
 # Keys.
 
 
-def test_a_key_the_hub_does_not_know_is_refused_with_a_sentence(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with live_hub(tmp_path) as hub:
-            for endpoint in hub.hub.endpoints:
-                card = HubCard((endpoint,), hub.public_key)
-                client = aio.Client(card=lambda card=card: card, key=make_key_pair(), address=parse_peer("agent/a"))
-                with pytest.raises(KeyRefused, match="does not know this key; ask its operator to accept it"):
-                    await soon(client.open(patience_s=None))
-            assert hub.count("keys_refused") == 2
-            assert hub.decider.state.roster.sessions == {}
-
-    run(scenario())
-
-
-def test_without_its_handshake_handler_the_hub_lets_nobody_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CURVE alone would accept any key: the hub must fail closed."""
-    monkeypatch.setattr(router_module, "HANDSHAKE_MS", 300)  # who asked the handler while it closed waits for so long
-    refused = {
-        int(event)
-        for event in (
-            zmq.EVENT_HANDSHAKE_FAILED_AUTH,
-            zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
-            zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
-            zmq.EVENT_DISCONNECTED,
-        )
-    }
-
-    async def scenario() -> None:
-        async with live_hub(tmp_path) as hub:
-            known = hub.enrol("agent/a")
-            router = hub.router
-            asyncio.get_running_loop().remove_reader(router.handshake_descriptor)
-            router.answer_handshakes = lambda: None
-            router._zap.close(0)
-            router._zap = router._context.socket(zmq.REP)  # for the hub to close
-            for key in (make_key_pair(), known):
-                async with raw_peer(hub, "agent/a", key=key) as peer:
-                    await peer.say([PING, 1])
-                    assert await peer.event(*refused, int(zmq.EVENT_HANDSHAKE_SUCCEEDED)) in refused
-            assert not router.has_input()
-
-    run(scenario())
-
-
-def test_a_server_that_does_not_have_the_hubs_key_is_not_believed(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with live_hub(tmp_path) as hub:
-            key = hub.enrol("agent/a")
-            card = HubCard((hub.tcp,), make_key_pair().public)
-            client = aio.Client(card=lambda: card, key=key)
-            with pytest.raises(HubUnreachable):
-                await soon(client.open(patience_s=0))
-
-    run(scenario())
-
-
-def test_a_key_speaks_for_its_own_name_alone(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with live_hub(tmp_path) as hub:
-            hub.enrol("operator/o")
-            async with raw_peer(hub, "agent/a") as peer:
-                await peer.say([wire.HELLO, 1, 1, "operator/o", peer.epoch, 0, 0, [], [], {}])
-                assert (await peer.next())[3] == "wrong_name"
-
-    run(scenario())
-
-
 def test_a_key_is_let_in_from_the_moment_it_is_accepted(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with live_hub(tmp_path) as hub, hub.connect("operator/o") as operator:
@@ -326,86 +236,6 @@ def test_a_key_is_let_in_from_the_moment_it_is_accepted(tmp_path: Path) -> None:
 
 
 # What peers do that they should not.
-
-
-def test_a_smuggled_frame_is_dropped_and_the_victim_unharmed(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with (
-            live_hub(tmp_path) as hub,
-            raw_peer(hub, "operator/victim") as victim,
-            raw_peer(hub, "agent/evil") as evil,
-        ):
-            await victim.hello(credit=10)
-            await evil.hello()
-            forged = wire.pack([[SEND, 1, "operator/victim", 0, b"forged", None]])
-            for frames in (
-                (wire.pack([[PING, 1]]), victim.routing_id, forged),
-                (victim.routing_id, forged),
-                (b"", victim.routing_id, forged, victim.routing_id, forged),
-            ):
-                await evil.say_frames(*frames)
-            assert await evil.hears() == []
-            assert await victim.hears() == []
-            assert hub.count("smuggled") == 3
-            assert list(hub.store.rows("SELECT count(*) FROM message")) == [(0,)]
-            await victim.say([SEND, 1, "operator/victim", 0, b"true", None])
-            assert {record[0] for record in await victim.hears()} == {OK, DELIVER}
-
-    run(scenario())
-
-
-def test_of_two_connections_with_one_routing_id_the_first_keeps_working(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with live_hub(tmp_path) as hub, raw_peer(hub, "matrix/victim") as victim:
-            await victim.hello(credit=10)
-            async with raw_peer(hub, "agent/thief", routing_id=victim.routing_id) as thief:
-                await thief.say(
-                    [wire.HELLO, 1, 1, "", thief.epoch, 100, 0, [], [], {}], [SEND, 1, "matrix/victim", 0, b"x", None]
-                )
-                await thief.event(int(zmq.EVENT_HANDSHAKE_SUCCEEDED))
-                async with hub.connect("operator/o") as operator:
-                    await soon(operator.send("matrix/victim", "secret"))
-                (delivery,) = await victim.hears()
-                assert delivery[9] == b"secret"
-                assert not await thief.socket.poll(0)
-                assert list(hub.store.rows("SELECT count(*) FROM message")) == [(1,)]
-
-    run(scenario())
-
-
-@pytest.mark.parametrize("routing_id", [b"", b"a", b"agent/a", b"\x01" * 15])
-def test_a_routing_id_that_could_be_guessed_gets_no_session(tmp_path: Path, routing_id: bytes) -> None:
-    async def scenario() -> None:
-        async with live_hub(tmp_path) as hub, raw_peer(hub, "agent/a", routing_id=routing_id) as peer:
-            await peer.say([wire.HELLO, 1, 1, "", peer.epoch, 0, 0, [], [], {}])
-            await until(lambda: hub.count("short_routing_id") == 1)
-            assert hub.decider.state.roster.sessions == {}
-            assert not await peer.socket.poll(0)
-            async with hub.connect("matrix/m") as matrix:
-                await soon(matrix.send("agent/a", "others are served"))
-
-    run(scenario())
-
-
-def test_a_send_repeated_after_a_reconnect_stores_no_second_row(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with live_hub(tmp_path) as hub:
-            key = hub.enrol("matrix/m")
-            records = [[SEND, n, "matrix/m", 0, b"%d" % n, None] for n in range(1, 51)]
-            async with raw_peer(hub, "matrix/m", key=key) as first:
-                await first.hello()
-                await first.say(*records)
-                assert await first.hears() == [[OK, 1, 1, 50]]
-                epoch = first.epoch
-            async with raw_peer(hub, "matrix/m", key=key) as second:
-                second.epoch = epoch
-                await second.hello()
-                await second.say(*records, [SEND, 51, "matrix/m", 0, b"new", None])
-                heard = await second.hears()
-                assert sorted(record[1:] for record in heard) == [[n, n, 1] for n in range(1, 52)]
-            assert list(hub.store.rows("SELECT count(*), count(DISTINCT body) FROM message")) == [(51, 51)]
-
-    run(scenario())
 
 
 def test_an_ack_under_a_lease_that_is_over_is_ignored(tmp_path: Path) -> None:
@@ -428,104 +258,6 @@ def test_an_ack_under_a_lease_that_is_over_is_ignored(tmp_path: Path) -> None:
                 await second.say([ACK, 3, [new[3], new[1]]])
                 await second.hears()
                 assert hub.decider.state.roster.peers["agent/a"].mailbox.count == 0
-
-    run(scenario())
-
-
-def test_a_peer_that_never_reads_is_dropped_and_others_are_served_meanwhile(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(router_module, "SEND_QUEUE_FRAMES", 8)
-
-    async def scenario() -> None:
-        async with (
-            live_hub(tmp_path) as hub,
-            hub.connect("operator/o") as operator,
-            raw_peer(hub, "agent/deaf", RCVHWM=1, RCVBUF=4096) as deaf,
-        ):
-            await deaf.hello(credit=4000)
-            sent = 0
-            while hub.count("slow_reader") == 0:
-                await soon(operator.send("agent/deaf", bytes(500_000)))
-                await soon(operator.send("operator/o", "others are served"))
-                sent += 1
-                assert sent < 200, "what a deaf peer is owed must not pile up in memory"
-            await until(lambda: not hub.decider.state.roster.peers["agent/deaf"].sessions)
-            assert hub.decider.state.roster.peers["agent/deaf"].mailbox.count == sent
-            await soon(operator.send("operator/o", "and afterwards"))
-
-    run(scenario())
-
-
-def test_connections_that_say_nothing_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(router_module, "HANDSHAKE_MS", 100)
-
-    async def scenario() -> None:
-        async with live_hub(tmp_path) as hub:
-            silent = [await asyncio.open_connection(*hub.host_and_port) for _ in range(50)]
-            async with hub.connect("matrix/m") as matrix:
-                await soon(matrix.send("matrix/m", "others are served"))
-            for reader, writer in silent:
-                await soon(reader.read())  # to the end: the hub's greeting, then nothing
-                writer.close()
-
-    run(scenario())
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_noise_on_the_port_harms_nobody(tmp_path: Path, seed: int) -> None:
-    async def scenario() -> None:
-        chance = random.Random(seed)
-        async with live_hub(tmp_path) as hub, hub.connect("matrix/m") as matrix:
-            for _ in range(30):
-                _, writer = await asyncio.open_connection(*hub.host_and_port)
-                greeting = b"\xff\0\0\0\0\0\0\0\x01\x7f\x03\x01" + b"CURVE".ljust(20, b"\0") + bytes(32)
-                writer.write(chance.choice((b"", greeting, greeting[:11])) + chance.randbytes(chance.randint(0, 400)))
-                writer.close()
-            await soon(matrix.send("matrix/m", "others are served"))
-            assert set(hub.decider.state.roster.sessions.values()) == {hub.session("matrix/m")}
-
-    run(scenario())
-
-
-def test_garbage_from_a_known_key_is_answered_with_codes_counted_and_harms_nobody(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        chance = random.Random(7)
-        async with (
-            live_hub(tmp_path) as hub,
-            hub.connect("operator/o") as operator,
-            raw_peer(hub, "matrix/evil") as evil,
-        ):
-            await evil.hello()
-            frames = [chance.randbytes(chance.randint(0, 300)) for _ in range(200)]
-            frames += [wire.pack([[]]), wire.pack([[99]]), b"\x91" * 5000, wire.pack([[PING, 1]] * 2000)]
-            frames += [wire.pack([[b"x" * 1000]]), wire.pack([[SEND, 1, "x", 0, b"", {"priority": [{}]}]])]
-            for frame in frames:
-                await evil.say_frames(frame)
-                await soon(operator.send("operator/o", "others are served"))
-            heard = await evil.hears()
-            assert {record[0] for record in heard} <= {ERROR, wire.PONG}
-            assert {record[3] for record in heard if record[0] == ERROR} <= {
-                "malformed", "too_large", "unknown_verb", "bad_option", "bad_address",
-            }  # fmt: skip
-            assert hub.count("malformed") > 100
-            assert hub.count("refused") >= 2
-            assert hub.session("matrix/evil")
-
-    run(scenario())
-
-
-def test_a_giant_frame_costs_its_sender_the_connection_and_nobody_else_anything(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with (
-            live_hub(tmp_path) as hub,
-            hub.connect("operator/o") as operator,
-            raw_peer(hub, "matrix/evil") as evil,
-        ):
-            await evil.hello()
-            await evil.say_frames(os.urandom(FRAME_BYTES_MAX + 1))
-            await until(lambda: not hub.decider.state.roster.peers["matrix/evil"].sessions)
-            await soon(operator.send("operator/o", "others are served"))
 
     run(scenario())
 

@@ -18,7 +18,7 @@ from orchestra.keys import make_key_pair
 from orchestra.limits import BODY_BYTES_MAX, FRAME_BYTES_MAX
 from orchestra.state import StateFolder
 
-from .programs import BOUND_S, Place, RawPeer, is_alive, peer, resident_bytes
+from ..system.programs import BOUND_S, Place, RawPeer, is_alive, peer, resident_bytes
 
 MESSAGES = 2000
 FLOOD = 3000
