@@ -39,11 +39,14 @@ OPEN = {
     "channel.create",  # needs a grant of its own
     *("channel.forget", "channel.list", "channel.read", "channel.seen", "subscribe", "unsubscribe"),
     *("dead.drop", "dead.get", "dead.list", "dead.resend", "inbox", "inbox.read", "keys.rotate"),
-    *("message.get", "message.thread", "message.unwatch", "message.watch", "trace"),
+    *("feed.seen", "feed.unwatch", "message.get", "message.thread", "message.unwatch", "message.watch", "trace"),
     *("peer.keys", "peers", "presence.unwatch", "presence.watch", "status"),
     *("task.answer", "task.ask", "task.cancel", "task.checkpoint", "task.get", "task.list", "task.retry", "task.watch"),
 }
 """The methods that everybody may call, for what is their own: see test_trespass.py."""
+
+OPERATORS = {"feed.watch", "message.list"}
+"""The methods that show what all peers do: for operators alone, and no grant gives them to others."""
 
 CROSSINGS: dict[str, list[Record]] = {
     grants.SEND: [
@@ -84,7 +87,7 @@ def test_every_row_of_the_table_is_crossed() -> None:
 
 
 def test_every_method_is_open_to_all_or_its_grant_is_crossed() -> None:
-    assert set(METHODS) == set(ADMINISTER) | OPEN
+    assert set(METHODS) == set(ADMINISTER) | OPEN | OPERATORS
 
 
 async def _is_refused(peer: RawPeer, record: Record, missing: str) -> bool:
@@ -129,6 +132,23 @@ def test_a_row_holds_for_a_kind_and_the_grant_is_what_decides(tmp_path: Path, ac
                     async with raw_peer(hub, f"{kind}/x", key=key) as who:
                         assert await _is_refused(who, record, action) is not may, (record, given)
                     assert may or _stored(hub) == before
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("kind", ["agent", "matrix", "operator"])
+def test_what_all_peers_do_is_shown_to_operators_alone_whatever_was_granted(tmp_path: Path, kind: str) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, raw_peer(hub, f"{kind}/x") as who:
+            everything = grants.parse_grants(["administer", "send:*", "submit:*", "serve:*", "channel:*", "broadcast"])
+            peer = hub.decider.state.roster.peers[f"{kind}/x"]
+            hub.decider.enrolment.grant("operator/root", peer, everything, now_ms=0)
+            await who.hello()
+            for method in sorted(OPERATORS):
+                await who.say([CALL, 1, method, {}])
+                answers = [each for each in await who.hears() if each[0] in (ERROR, wire.REPLY)]
+                assert [each[0] == wire.REPLY for each in answers] == [kind == "operator"]
+                assert [each[3] for each in answers if each[0] == ERROR] == ["not_allowed"] * (kind != "operator")
 
     run(scenario())
 
