@@ -35,10 +35,20 @@ class Audit:
 
     def note_refused(self, strangers: list[Stranger], *, now_ms: int) -> None:
         """Note the strangers that were refused: each key once an hour, and only so many of them."""
-        for public, at_ms in list(self._refused.items()):
-            if at_ms <= now_ms - _HOUR_MS:
-                del self._refused[public]
+        self._forget_old(now_ms)
         for public, source in strangers:
             if public not in self._refused and len(self._refused) < REFUSALS_AUDITED_AN_HOUR:
                 self._refused[public] = now_ms
                 self.note("refused", by="", about="", detail=f"{fingerprint(public)} from {source}", now_ms=now_ms)
+
+    def note_bad_token(self, source: str, reason: str, *, now_ms: int) -> None:
+        """Note that a connection from `source` was refused with a bad token: each source once an hour, and so many."""
+        self._forget_old(now_ms)
+        if source not in self._refused and len(self._refused) < REFUSALS_AUDITED_AN_HOUR:
+            self._refused[source] = now_ms
+            self.note("refused", by="", about="", detail=f"token from {source}: {reason}", now_ms=now_ms)
+
+    def _forget_old(self, now_ms: int) -> None:
+        for name, at_ms in list(self._refused.items()):
+            if at_ms <= now_ms - _HOUR_MS:
+                del self._refused[name]

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from orchestra.address import parse_peer
-from orchestra.errors import BadOption, HubFull, NotAsked, NotCancelable, NotFound, UnknownMethod
+from orchestra.errors import BadOption, HubFull, NotAllowed, NotAsked, NotCancelable, NotFound, UnknownMethod
 from orchestra.keys import fingerprint
 from orchestra.limits import (
     BODY_BYTES_MAX,
@@ -27,7 +27,7 @@ from orchestra.stage import ACKED, READ
 from orchestra.task import TaskState
 from orchestra.wire import INT_MAX, MESSAGE, REPLY, pack
 
-from . import grants, presence, receipts, story
+from . import grants, presence, receipts, story, tokencalls
 from .channels import missed
 from .hubstate import unknown
 from .roster import Session
@@ -158,7 +158,7 @@ def _presence_set(asked: Asked) -> Params:
     peer = asked.session.peer
     text = asked.params.get("address", peer.text)
     if text != peer.text:
-        grants.check(peer, grants.ADMINISTER)
+        grants.check(asked.session.rights, grants.ADMINISTER)
         found = asked.decider.state.roster.peers.get(text)
         if found is None:
             raise unknown(text)
@@ -187,14 +187,14 @@ def _fullest(counts: dict[str, int]) -> dict[str, int]:
 
 
 def _keys_accept(asked: Asked) -> Params:
-    grants.check(asked.session.peer, grants.ADMINISTER)
+    grants.check(asked.session.rights, grants.ADMINISTER)
     address, public = parse_peer(asked.params["address"]), asked.params["public_key"]
     asked.decider.enrolment.accept(asked.session.peer.text, address, public, now_ms=asked.turn.now_ms)
     return {"address": str(address), "fingerprint": fingerprint(public)}
 
 
 def _keys_list(asked: Asked) -> None:
-    grants.check(asked.session.peer, grants.ADMINISTER)
+    grants.check(asked.session.rights, grants.ADMINISTER)
     state = asked.decider.state
     sessions = Counter(session.identity for session in state.roster.sessions.values())
     invites = sorted(asked.decider.enrolment.invites.values(), key=lambda invite: invite.made_ms)
@@ -214,7 +214,7 @@ def _keys_list(asked: Asked) -> None:
 
 
 def _keys_grant(asked: Asked) -> Params:
-    grants.check(asked.session.peer, grants.ADMINISTER)
+    grants.check(asked.session.rights, grants.ADMINISTER)
     params = asked.params
     peer = asked.decider.state.roster.peers.get(params["address"])
     if peer is None:
@@ -237,18 +237,20 @@ def _peer_keys(asked: Asked) -> Params:
 
 
 def _keys_reject(asked: Asked) -> Params:
-    grants.check(asked.session.peer, grants.ADMINISTER)
+    grants.check(asked.session.rights, grants.ADMINISTER)
     asked.decider.enrolment.reject(asked.params["public_key"])
     return {"fingerprint": fingerprint(asked.params["public_key"])}
 
 
 def _keys_revoke(asked: Asked) -> Params:
-    grants.check(asked.session.peer, grants.ADMINISTER)
+    grants.check(asked.session.rights, grants.ADMINISTER)
     return {"address": asked.decider.revoke(asked.session.peer.text, asked.params["public_key"], asked.turn)}
 
 
 def _keys_rotate(asked: Asked) -> Params:
     text, _, old = asked.session.identity.partition(" ")
+    if asked.session.token is not None:
+        raise NotAllowed("this session came with a token, and has no key to rotate; connect with the key")
     until_ms = asked.decider.enrolment.rotate(
         text, old, asked.params["public_key"], overlap_ms=asked.params["overlap_ms"], now_ms=asked.turn.now_ms
     )
@@ -256,13 +258,13 @@ def _keys_rotate(asked: Asked) -> Params:
 
 
 def _audit_list(asked: Asked) -> None:
-    grants.check(asked.session.peer, grants.ADMINISTER)
+    grants.check(asked.session.rights, grants.ADMINISTER)
     asked.query("audit", after=asked.params.get("after", 0), count=_count(asked.params))
 
 
 def _invite(asked: Asked) -> Params:
     peer = asked.session.peer
-    grants.check(peer, grants.ADMINISTER)
+    grants.check(asked.session.rights, grants.ADMINISTER)
     invite = asked.decider.enrolment.invite(
         peer.text,
         parse_peer(asked.params["address"]),
@@ -448,7 +450,7 @@ def _unsubscribe(asked: Asked) -> Params:
 
 
 def _channel_create(asked: Asked) -> Params:
-    grants.check(asked.session.peer, grants.CHANNEL, asked.params["channel"])
+    grants.check(asked.session.rights, grants.CHANNEL, asked.params["channel"])
     channel = asked.decider.channels.create(
         asked.session.peer, asked.params["channel"], asked.params.get("mode", ""), asked.turn
     )
@@ -583,6 +585,12 @@ METHODS: Final[dict[str, Method]] = {
     "task.retry": Method(_task_retry, required={"seq": int}),
     "task.list": Method(_task_list, optional={"state": str, "before": int, "count": int}),
     "task.watch": Method(_task_watch, required={"seqs": list}),
+    "token.code": Method(tokencalls.code),
+    "token.create": Method(
+        tokencalls.create, required={"ttl_ms": int}, optional={"address": str, "grants": list, "url": bool}
+    ),
+    "token.list": Method(tokencalls.listed, optional={"address": str}),
+    "token.revoke": Method(tokencalls.revoke, optional={"id": str, "address": str}),
     "trace": Method(_trace, required={"seq": int}),
     "unsubscribe": Method(_unsubscribe, required={"channel": str}),
 }

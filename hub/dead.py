@@ -43,7 +43,7 @@ class DeadLetters:
         room: dict[str, int] = {}
         for _, each in letters:
             to = each["recipient"]
-            grants.check(session.peer, grants.SEND, to)
+            grants.check(session.rights, grants.SEND, to)
             room[to] = room.get(to, 0) + (each["closed_ms"] is None)
             if self._state.roster.peers[to].mailbox.count + room[to] > MAILBOX_MESSAGES_MAX:
                 raise MailboxFull(f"{MAILBOX_MESSAGES_MAX} messages wait for {to}; try again when it has read some")

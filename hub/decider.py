@@ -60,6 +60,7 @@ from .retention import Removal, View
 from .roster import Peer, Session
 from .snapshot import Snapshot
 from .tasks import Tasks
+from .tokens import EXPIRED, WITHDRAWN, Signer, Tokens
 from .turn import Fetch, Link, Query, SentKey, Turn
 
 _NORMAL: Final = RANK[Priority.NORMAL]
@@ -82,12 +83,14 @@ class Decider:
         at_ms: int,
         archive: Archive | None = None,
         sends_per_second: int = 0,
+        signer: Signer,
     ) -> None:
         """Args:
         facts: what `status` tells of the process.
         at_ms: the steady clock, from which the leases of loaded tasks run.
         archive: where is looked up what is not in memory.
         sends_per_second: how many messages and tasks one peer may send; 0 is as many as it can.
+        signer: what tokens are signed with.
         """
         self.facts = facts
         self.state = state = HubState(
@@ -113,6 +116,7 @@ class Decider:
         state.unsaved.update((origin.id, origin) for origin in snapshot.unsaved)
         self.audit = Audit(state, snapshot.audit)
         self.enrolment = Enrolment(state, snapshot, self.audit)
+        self.tokens = Tokens(state, snapshot, self.audit, signer)
         self.conditions = Conditions(state, sends_per_second=sends_per_second)
         self.post = Post(state)
         self.dead = DeadLetters(state, self.post)
@@ -140,11 +144,14 @@ class Decider:
     # What the shell calls.
 
     def receive(self, link: Link, identity: str, records: list[Record], faults: Iterable[Fault], turn: Turn) -> None:
-        """Decide what is said on `link` by `identity`: an address and the key that proved it, or an invitation."""
+        """Decide what `identity` says on `link`: an address and the key or token that proved it, or an invitation."""
         session = self.state.roster.sessions.get(link)
         if session is not None and session.identity != identity:  # a stolen routing id: not this peer's session
             self.state.counts["stolen_link"] += 1
             turn.kicks.append(link)
+            return
+        if session is not None and turn.now_ms >= session.ends_ms:
+            self._end_over(session, EXPIRED, turn)
             return
         if session is None and self.enrolment.is_invited(identity):
             self.enrolment.receive(link, identity, records, turn)
@@ -171,6 +178,7 @@ class Decider:
 
     def tick(self, turn: Turn) -> None:
         """Let time do its work: silent sessions, lapsed leases, deliveries nobody acknowledged, deadlines."""
+        self.end_tokens(self.tokens.ended(turn.now_ms), EXPIRED, turn)
         for session in self.state.roster.silent(before_ms=turn.at_ms - _LEASE_MS):
             self.state.counts["silent"] += 1
             turn.send(session.link, [BYE, "silent", f"nothing was heard for {LEASE_S:.0f} s; say HELLO again"])
@@ -253,7 +261,22 @@ class Decider:
                 turn.send(session.link, [BYE, "key_revoked", f"this key of {text} was revoked"])
                 turn.kicks.append(session.link)
                 self.end(session, turn, is_orderly=not is_replaced)
+        if peer is not None and not is_replaced:  # who has the key may have made tokens with it
+            self.end_tokens(self.tokens.revoke_all(peer, by=by, now_ms=turn.now_ms, is_asked=False), WITHDRAWN, turn)
         return text
+
+    def end_tokens(self, identities: Iterable[str], why: PeerError, turn: Turn) -> None:
+        """End what is open with these tokens; what the sessions held goes to others."""
+        for identity in identities:
+            peer = self.state.roster.peers.get(identity.partition(" ")[0])
+            for session in list(peer.sessions) if peer is not None else ():
+                if session.identity == identity:
+                    self._end_over(session, why, turn)
+
+    def _end_over(self, session: Session, why: PeerError, turn: Turn) -> None:
+        turn.send(session.link, [BYE, why.code, str(why)])
+        turn.kicks.append(session.link)
+        self.end(session, turn, is_orderly=True)
 
     def grant(self, by: str, peer: Peer, given: tuple[str, ...] | None, turn: Turn) -> None:
         """Let `peer` do what `given` says from now on (None: what its kind may); its clients say HELLO again."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from orchestra.address import Address, Kind
 from orchestra.errors import BadOption, NotAllowed
@@ -70,6 +70,13 @@ def of(peer: Peer) -> tuple[str, ...]:
     return DEFAULTS[peer.address.kind] if peer.grants is None else peer.grants
 
 
+class Rights(NamedTuple):
+    """What a session may do: what its peer may, and of that only what its token may, where it came with one."""
+
+    peer: Peer
+    token: tuple[str, ...] | None = None
+
+
 def check_once(session: Session, action: str, target: str = "") -> None:
     """As `check`, remembered for the session: what its peer may do changes only with a new one.
 
@@ -77,27 +84,40 @@ def check_once(session: Session, action: str, target: str = "") -> None:
         NotAllowed: naming the grant that is missing.
     """
     if (action, target) not in session.granted:
-        check(session.peer, action, target)
+        check(session.rights, action, target)
         if len(session.granted) >= _REMEMBERED:
             session.granted.clear()
         session.granted.add((action, target))
 
 
-def check(peer: Peer, action: str, target: str = "") -> None:
-    """Refuse what `peer` was not granted.
+def check(rights: Rights, action: str, target: str = "") -> None:
+    """Refuse what was not granted.
 
     Raises:
         NotAllowed: naming the grant that is missing.
     """
-    for grant in of(peer):
+    peer, missing = rights.peer, f"{action}:{target}" if target else action
+    what = f"{ACTIONS[action][0]}{' ' if target else ''}{target}"
+    if not _allows(of(peer), action, target):
+        raise NotAllowed(
+            f"{peer.text} may not {what}; an operator can allow it with: orchestra keys grant {peer.text} {missing}"
+        )
+    if rights.token is not None and not _allows(rights.token, action, target):
+        raise NotAllowed(f"this token of {peer.text} may not {what}; make one with: --grant {missing}")
+
+
+def allows(rights: Rights, action: str, target: str = "") -> bool:
+    """Whether it was granted; where the answer is no error."""
+    token = rights.token
+    return _allows(of(rights.peer), action, target) and (token is None or _allows(token, action, target))
+
+
+def _allows(given: Iterable[str], action: str, target: str) -> bool:
+    for grant in given:
         name, _, pattern = grant.partition(":")
         if name == action and (not pattern or fnmatchcase(target, pattern)):
-            return
-    missing = f"{action}:{target}" if target else action
-    raise NotAllowed(
-        f"{peer.text} may not {ACTIONS[action][0]}{' ' if target else ''}{target}; "
-        f"an operator can allow it with: orchestra keys grant {peer.text} {missing}"
-    )
+            return True
+    return False
 
 
 def check_see_message(peer: Address, *, sender: str, recipients: Iterable[str]) -> None:

@@ -23,7 +23,8 @@ from orchestra.version import WIRE_VERSION, WIRE_VERSION_OLDEST
 from orchestra.wire import BYE, WELCOME, Record
 
 from . import grants
-from .roster import Peer, Session
+from .roster import NEVER_MS, Peer, Session
+from .tokens import Tokens
 from .turn import Link, Turn
 
 if TYPE_CHECKING:
@@ -52,12 +53,14 @@ def welcome(decider: Decider, link: Link, identity: str, record: Record, turn: T
     peer_text = identity.partition(" ")[0]
     peer = decider.state.roster.peers.get(peer_text)
     if peer is None or claimed not in ("", peer_text):
-        raise WrongName(f"this key belongs to {peer_text}; start with that name, or use the key of the other")
+        raise WrongName(f"this key or token belongs to {peer_text}; start with that name, or use the key of the other")
     if len(epoch) != EPOCH_BYTES:
         raise BadOption(f"epoch must be {EPOCH_BYTES} bytes")
+    token = decider.tokens.admitted(identity, now_ms=turn.now_ms) if Tokens.is_token(identity) else None
+    rights = grants.Rights(peer, token.grants if token is not None else None)
     served = _queues(queues)
     for address in (*([peer_text] if slots or served else ()), *served):
-        grants.check(peer, grants.SERVE, address)
+        grants.check(rights, grants.SERVE, address)
     told = _about(about)
     if len(decider.state.roster.sessions) >= SESSIONS_MAX:
         raise HubFull(f"{SESSIONS_MAX} sessions are open")
@@ -82,6 +85,8 @@ def welcome(decider: Decider, link: Link, identity: str, record: Record, turn: T
         heard_ms=turn.at_ms,
         origin=decider.state.roster.origin_of(peer, epoch),
         is_worker=is_worker,
+        token=token,
+        ends_ms=token.ends_ms if token is not None else NEVER_MS,
     )
     decider.presence.joins(session)
     decider.state.roster.join(session)
@@ -114,7 +119,7 @@ def begin_work(decider: Decider, session: Session, turn: Turn) -> None:
         NotAllowed: if its kind does no tasks.
     """
     peer = session.peer
-    grants.check(peer, grants.SERVE, peer.text)
+    grants.check(session.rights, grants.SERVE, peer.text)
     _replace_worker(decider, peer, turn)
     session.is_worker = True
     peer.live(session.epoch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from typing import Final
 
@@ -12,12 +13,27 @@ from orchestra.errors import StateFault
 from . import models
 
 
-def _first_tables(database: SqliteDatabase) -> None:
+def _all_tables(database: SqliteDatabase) -> None:
+    """Make today's tables in an empty file; the steps are for files that have earlier ones."""
     database.create_tables(models.TABLES)
-    models.Hub.create(boot=0, saved_seq=0, open_seq=0, removed=0)
+    models.Hub.create(boot=0, saved_seq=0, open_seq=0, removed=0, uid=_new_uid())
 
 
-STEPS: Final[tuple[Callable[[SqliteDatabase], None], ...]] = (_first_tables,)
+def _tokens(database: SqliteDatabase) -> None:
+    database.create_tables([models.Token, models.TokenFloor])
+    _execute(database, "ALTER TABLE hub ADD COLUMN uid TEXT NOT NULL DEFAULT ''")
+    _execute(database, "UPDATE hub SET uid = ?", _new_uid())
+
+
+def _execute(database: SqliteDatabase, sql: str, *params: object) -> None:
+    database.execute_sql(sql, params)  # type: ignore[no-untyped-call]
+
+
+def _new_uid() -> str:
+    return secrets.token_hex(8)
+
+
+STEPS: Final[tuple[Callable[[SqliteDatabase], None], ...]] = (_all_tables, _tokens)
 
 
 def migrate(database: SqliteDatabase) -> None:
@@ -32,10 +48,11 @@ def migrate(database: SqliteDatabase) -> None:
             f"the database {database.database} is of version {version}, and this release knows up to {len(STEPS)}; "
             "upgrade agent-orchestra, or choose another folder with --state"
         )
-    for number in range(version, len(STEPS)):
+    while version < len(STEPS):
         with database.atomic("IMMEDIATE"):
-            STEPS[number](database)
-            database.pragma("user_version", number + 1)
+            STEPS[version](database)
+            version = version + 1 if version else len(STEPS)
+            database.pragma("user_version", version)
     _check_layout(database)
 
 

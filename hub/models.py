@@ -34,12 +34,14 @@ class Hub(_Table):
 
     `saved_seq`: the saved origins know of all sends up to it, and no seq up to it is given out again. `open_seq`: no
     task before it is unfinished. `removed`: how many messages and tasks retention removed from the log so far.
+    `uid`: a random name by which tokens know this hub.
     """
 
     boot = IntegerField()
     saved_seq = IntegerField()
     open_seq = IntegerField()
     removed = IntegerField()
+    uid = TextField(constraints=[SQL("DEFAULT ''")])
 
 
 class Address(_Table):
@@ -91,6 +93,31 @@ class Invite(_Table):
 
     class Meta:
         without_rowid = True
+
+
+class Token(_Table):
+    """What a token of the gateway says, until it is over: whom it lets in, until when, with which grants.
+
+    `grants`, parted by spaces, are null where it may do what its peer may; `revoked_ms` is when it was let in no more.
+    """
+
+    id = TextField(primary_key=True)
+    address = TextField()
+    made_ms = IntegerField()
+    ends_ms = IntegerField()
+    made_by = TextField()
+    grants = TextField(null=True)
+    revoked_ms = IntegerField(null=True)
+
+    class Meta:
+        without_rowid = True
+
+
+class TokenFloor(_Table):
+    """The tokens of `peer` that were issued before `before_ms` let nobody in."""
+
+    peer = IntegerField(primary_key=True)
+    before_ms = IntegerField()
 
 
 class Audit(_Table):
@@ -333,6 +360,8 @@ TABLES: Final[tuple[type[Model], ...]] = (
     Peer,
     Key,
     Invite,
+    Token,
+    TokenFloor,
     Audit,
     Origin,
     Message,

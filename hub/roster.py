@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from orchestra.address import Address, Kind
 
+from .grants import Rights
 from .mailbox import Letter, Mailbox
 from .turn import Link
 
 if TYPE_CHECKING:
+    from orchestra.token import Claims
+
     from .board import Task
     from .channel import Follower
+
+NEVER_MS: Final = 2**63 - 1
 
 
 @dataclass(slots=True, eq=False)
@@ -34,7 +39,7 @@ class Session:
 
     link: Link
     identity: str
-    """What its connection was stamped with: the peer's address and the key that proved it."""
+    """What its connection was stamped with: the peer's address, and the key or the token that proved it."""
     number: int
     peer: Peer
     epoch: bytes
@@ -52,6 +57,10 @@ class Session:
     subscriptions: dict[int, Follower] = field(default_factory=dict)
     """Its places in the channels it follows, by channel id."""
     watched: set[int] = field(default_factory=set)
+    token: Claims | None = None
+    """What its token says, where it came with one instead of a key."""
+    ends_ms: int = NEVER_MS
+    """When it is over, in milliseconds since 1970."""
     granted: set[tuple[str, str]] = field(default_factory=set)
     """(action, address): the grants that were checked."""
     watched_messages: set[int] = field(default_factory=set)
@@ -59,6 +68,10 @@ class Session:
     """(the turn's time, CALLs taken in that turn)."""
     is_worker: bool = False
     """Whether it does tasks: it has offered slots or serves queues. Of an agent's sessions one does at most."""
+
+    @property
+    def rights(self) -> Rights:
+        return Rights(self.peer, self.token.grants if self.token is not None else None)
 
     @property
     def free_slots(self) -> int:

@@ -35,6 +35,7 @@ from .hubstate import Numbers
 from .retention import Retention
 from .router import Router
 from .settings import HubSettings
+from .signing import load_signer
 from .store import Store
 from .turn import Link, Turn, Writes
 
@@ -66,6 +67,7 @@ class Hub:
         key = load_or_make_key(state.hub_key, owner="the hub")
         operator = this_operator()
         operator_key = load_or_make_key(state.key_of(operator), owner=str(operator))
+        self._signer = load_signer(state)
         self._store = Store(state.database, durability=settings.durability)
         self._sends_per_second = settings.sends_per_second
         self._router: Router | None = None
@@ -189,6 +191,7 @@ class Hub:
             at_ms=_steady_ms(),
             archive=self._store,
             sends_per_second=self._sends_per_second,
+            signer=self._signer,
         )
         decider.state.counts = self._counts  # of the process: they outlive a turn that is undone
         return decider

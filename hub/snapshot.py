@@ -11,6 +11,7 @@ from .board import Task
 from .channel import Channel
 from .enrolment import Invite
 from .roster import Origin
+from .tokens import Token
 
 
 class KnownPeer(NamedTuple):
@@ -55,5 +56,11 @@ class Snapshot:
     key_ends: dict[str, int] = field(default_factory=dict)
     """Public key → until when it is let in: it was replaced."""
     invites: list[Invite] = field(default_factory=list)
+    hub_uid: str = ""
+    """What tokens call this hub; it stays when its keys change."""
+    tokens: list[Token] = field(default_factory=list)
+    """Those that are not over."""
+    token_floors: dict[int, int] = field(default_factory=dict)
+    """Address id → its tokens from before this moment count for nothing."""
     audit: Entry | None = None
     """The newest entry of the audit log."""

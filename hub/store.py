@@ -35,6 +35,7 @@ from .migrations import migrate
 from .retention import Removal
 from .roster import Origin, Peer
 from .snapshot import KnownPeer, Snapshot
+from .tokens import Token
 from .turn import Fetch, SentKey, Writes
 from .unpack import unpack
 
@@ -88,6 +89,9 @@ _KEY: Final = "INSERT OR IGNORE INTO key VALUES (?,?,?,NULL)"
 _KEY_END: Final = "UPDATE key SET until_ms=? WHERE public=?"
 _REVOKED: Final = "DELETE FROM key WHERE public=?"
 _INVITE: Final = "INSERT OR REPLACE INTO invite VALUES (?,?,?,?,?,?,?)"
+_ISSUED: Final = "INSERT OR REPLACE INTO token VALUES (?,?,?,?,?,?,?)"
+_ISSUED_OVER: Final = "DELETE FROM token WHERE id=?"
+_FLOOR: Final = "INSERT OR REPLACE INTO token_floor VALUES (?,?)"
 _AUDIT: Final = "INSERT INTO audit VALUES (?,?,?,?,?,?,?)"
 _INVITE_OVER: Final = "DELETE FROM invite WHERE public=?"
 
@@ -209,6 +213,9 @@ class Store:
                 keys=dict(self._all("SELECT k.public, a.text FROM key k JOIN address a ON a.id = k.peer")),
                 key_ends=dict(self._all("SELECT public, until_ms FROM key WHERE until_ms IS NOT NULL")),
                 audit=next((Entry(*row) for row in self._all("SELECT * FROM audit ORDER BY n DESC LIMIT 1")), None),
+                hub_uid=self._all("SELECT uid FROM hub")[0][0],
+                tokens=[Token(*row) for row in self._all("SELECT * FROM token")],
+                token_floors=dict(self._all("SELECT peer, before_ms FROM token_floor")),
                 invites=[Invite(*row) for row in self._all("SELECT * FROM invite")],
             )
 
@@ -251,6 +258,11 @@ class Store:
                 if writes.invites:
                     many(_INVITE, [astuple(each) for each in writes.invites.values() if each is not None])
                     many(_INVITE_OVER, [(public,) for public, each in writes.invites.items() if each is None])
+                if writes.tokens:
+                    many(_ISSUED, [astuple(each) for each in writes.tokens.values() if each is not None])
+                    many(_ISSUED_OVER, [(name,) for name, each in writes.tokens.items() if each is None])
+                if writes.token_floors:
+                    many(_FLOOR, writes.token_floors.items())
                 if writes.origins:
                     many(
                         _ORIGIN,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from .enrolment import Invite
     from .roster import Origin, Peer
+    from .tokens import Token
 
 Link = Hashable
 """One connection, as its transport names it: opaque here."""
@@ -88,6 +89,10 @@ class Writes:
     """Public keys that are let in no more."""
     invites: dict[str, Invite | None] = field(default_factory=dict)
     """By public key; None: it is over for good."""
+    tokens: dict[str, Token | None] = field(default_factory=dict)
+    """By id; None: it is over."""
+    token_floors: dict[int, int] = field(default_factory=dict)
+    """Peer → its tokens from before this moment count for nothing."""
     audit: list[Entry] = field(default_factory=list)
     origins: dict[int, Origin] = field(default_factory=dict)
     saved: tuple[int, int] | None = None
@@ -156,6 +161,8 @@ class Writes:
             or self.key_ends
             or self.revoked
             or self.invites
+            or self.tokens
+            or self.token_floors
             or self.audit
             or self.addresses
             or self.attempts

@@ -14,6 +14,8 @@ OrchestraError                     has a `code` for machines and one sentence fo
 │   ├── KeyRevoked                 fatal: the key this session came with is let in no more
 │   ├── NotAllowed
 │   ├── InvitationOver             used up, expired or revoked
+│   ├── TokenRefused               fatal: no token of this hub, changed, or revoked
+│   ├── TokenExpired               fatal: its time is over; a new one has to be made
 │   ├── UnknownRecipient
 │   ├── UnknownMethod
 │   ├── NotFound
@@ -111,6 +113,14 @@ class InvitationOver(PeerError):
 
 class NotAllowed(PeerError):
     code = "not_allowed"
+
+
+class TokenRefused(PeerError):
+    code, is_fatal = "token_refused", True
+
+
+class TokenExpired(PeerError):
+    code, is_fatal = "token_expired", True
 
 
 class UnknownRecipient(PeerError):

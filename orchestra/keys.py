@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +58,14 @@ def is_public_key(text: str) -> bool:
 def make_key_pair() -> KeyPair:
     public, secret = zmq.curve_keypair()
     return KeyPair(public.decode(), secret.decode())
+
+
+def make_signing_pair() -> KeyPair:
+    """Make an Ed25519 key pair: both halves are 32 bytes too, so that it is kept as any other."""
+    from nacl.signing import SigningKey
+
+    key = SigningKey.generate()
+    return KeyPair(z85.encode(bytes(key.verify_key)).decode(), z85.encode(bytes(key)).decode())
 
 
 def load_key(path: Path) -> KeyPair:
@@ -148,11 +157,11 @@ def replace_key(path: Path, pair: KeyPair, *, owner: str) -> None:
     save_key(path, pair, owner=owner, word=word, is_new=False)
 
 
-def load_or_make_key(path: Path, *, owner: str) -> KeyPair:
+def load_or_make_key(path: Path, *, owner: str, make: Callable[[], KeyPair] = make_key_pair) -> KeyPair:
     """Return the key in `path`, made now if there is none; safe when several processes do it at once."""
     if not path.exists():
         try:
-            save_key(path, make_key_pair(), owner=owner)
+            save_key(path, make(), owner=owner)
         except KeyFault:
             if not path.exists():
                 raise

@@ -99,6 +99,15 @@ INVITATION_USES_MAX: Final = 1000  # keys one invitation may enrol
 INVITATION_S_MAX: Final = 30 * 86_400.0  # how long one may be open
 KEYS_PER_PEER_MAX: Final = 64  # that one message is sealed for
 GRANTS_MAX: Final = 100  # of one peer; patterns stand for many addresses
+TOKEN_CHARS_MAX: Final = 4096  # half of what web servers take as one header
+TOKEN_S_MAX: Final = 30 * 86_400.0  # how long a token may live: for longer there are keys
+TOKEN_URL_S_MAX: Final = 600.0  # so long one in a URL opens connections: URLs end up in histories and logs
+TOKENS_MAX: Final = 10_000  # that are neither over nor forgotten; a few hundred bytes each
+TOKENS_PER_PEER_MAX: Final = 100  # of those; revoke some to make more
+SIGN_IN_S: Final = 600.0  # how long a one-time sign-in code waits to be used
+SIGN_IN_TOKEN_S: Final = 12 * 3600.0  # how long somebody stays signed in who came with one: a day's work
+SIGN_INS_MAX: Final = 100  # codes that wait; the oldest makes room
+assert TOKEN_URL_S_MAX < SIGN_IN_TOKEN_S < TOKEN_S_MAX
 PENDING_KEYS_MAX: Final = 100  # unknown keys that are held for somebody to accept
 KEY_OVERLAP_S_MAX: Final = 30 * 86_400.0  # how long a key that was replaced is let in beside the new one
 REFUSALS_AUDITED_AN_HOUR: Final = 60  # strangers in the audit log, each once; a flood must not fill the disk

@@ -2,7 +2,7 @@
 
 hub.db  hub.lock  hub.sock       the hub's
 hub.toml                         where the hub is and its public key: what a client here needs to find it
-keys/hub.key  keys/agent-x.key   one file per key pair
+keys/hub.key  keys/agent-x.key   one file per key pair; keys/hub-tokens.key signs tokens
 desks/                           sockets where the programs of tasks reach their agents
 outputs/                         outputs of tasks that were too long for their result
 """
@@ -63,6 +63,10 @@ class StateFolder:
     @property
     def hub_key(self) -> Path:
         return self.path / "keys" / "hub.key"
+
+    @property
+    def signing_key(self) -> Path:
+        return self.path / "keys" / "hub-tokens.key"
 
     def key_of(self, address: Address) -> Path:
         return self.path / "keys" / f"{address.kind}-{address.name}.key"

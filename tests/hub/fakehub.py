@@ -24,11 +24,13 @@ from orchestra.hub.hubstate import HubState, Numbers
 from orchestra.hub.retention import Keep, Removal, Retention
 from orchestra.hub.roster import Peer, Session
 from orchestra.hub.store import Store
+from orchestra.hub.tokens import Signer
 from orchestra.hub.turn import Link, Turn, Writes
 from orchestra.keys import make_key_pair
 from orchestra.limits import LEASE_S
 from orchestra.stage import ACKED
 from orchestra.testing import FakeClock
+from orchestra.token import TokenKey
 from orchestra.wire import Record
 
 _read = wire.Decoder(wire.FROM_PEER).decode
@@ -161,6 +163,7 @@ class FakeHub:
         self.clock = clock or FakeClock()
         self.folder = folder
         self.chance = random.Random(7)
+        self.signer = Signer(TokenKey(bytes(range(32))), (), self.chance.randbytes)
         self.kicked: list[Link] = []
         self._peers: dict[Link, FakePeer] = {}
         self._open()
@@ -179,6 +182,7 @@ class FakeHub:
             facts={"version": "test"},
             at_ms=self.clock.at_ms,
             archive=self.store,
+            signer=self.signer,
         )
         self._peers.clear()
 

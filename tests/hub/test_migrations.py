@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,20 @@ def test_a_step_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch
     assert (_schema(tmp_path / "hub.db"), _version(tmp_path / "hub.db")) == (before, version)
     monkeypatch.undo()
     Store(tmp_path / "hub.db").close()
+
+
+def test_a_file_of_the_first_layout_gets_todays(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "hub.db") as connection:
+        connection.executescript((Path(__file__).parents[1] / "data" / "hub-v1.sql").read_text(encoding="utf-8"))
+    connection.close()
+    assert _version(tmp_path / "hub.db") == 1
+    Store(tmp_path / "hub.db").close()
+    Store(tmp_path / "fresh.db").close()
+    assert _version(tmp_path / "hub.db") == len(migrations.STEPS)
+    assert set(_schema(tmp_path / "hub.db")) == set(_schema(tmp_path / "fresh.db"))
+    with closing(Store(tmp_path / "hub.db")) as old, closing(Store(tmp_path / "new.db")) as new:
+        assert len(old.load(now_ms=0).hub_uid) == 16
+        assert old.load(now_ms=0).hub_uid != new.load(now_ms=0).hub_uid
 
 
 @pytest.mark.parametrize(

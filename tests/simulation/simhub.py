@@ -14,8 +14,10 @@ from orchestra.hub.decider import Decider
 from orchestra.hub.hubstate import HubState, Numbers
 from orchestra.hub.retention import Keep, Removal, Retention
 from orchestra.hub.store import Store
+from orchestra.hub.tokens import Signer
 from orchestra.hub.turn import Turn, Writes
 from orchestra.limits import ACKS_HELD_MAX, ACKS_HELD_S
+from orchestra.token import TokenKey
 from orchestra.wire import Record
 
 from .clock import Clocks
@@ -25,6 +27,7 @@ _KICK_AFTER_MS = 200
 _ACKS_HELD_MS = int(ACKS_HELD_S * 1000)
 _KEEP = Keep(days=1, dead_days=1)
 _SLICES_MAX = 100
+_SIGNER = Signer(TokenKey(bytes(32)), (), bytes)
 _decode = wire.Decoder(wire.FROM_PEER).decode
 
 
@@ -143,7 +146,12 @@ class SimHub:
     def _load(self) -> None:
         snapshot = self.store.load(now_ms=self._clocks.now_ms)
         self.decider = Decider(
-            snapshot, self._numbers, facts={"version": "simulated"}, at_ms=self._clocks.at_ms, archive=self.store
+            snapshot,
+            self._numbers,
+            facts={"version": "simulated"},
+            at_ms=self._clocks.at_ms,
+            archive=self.store,
+            signer=_SIGNER,
         )
 
     def _turn(self) -> Turn:
