@@ -89,6 +89,8 @@ class Mailbox:
         self.in_flight: dict[int, Letter] = {}
         self.is_fetching = False
         self._window: list[Letter] = []
+        self._late: list[Letter] = []
+        """Beyond the edge, and put while rows are fetched that may not have them yet."""
         self._edge: Key | None = (-1, 0) if count > delivered else None
 
     @property
@@ -100,6 +102,8 @@ class Mailbox:
         """Take in a new message."""
         self.count += 1
         if self._edge is not None and _key(letter) > self._edge:
+            if self.is_fetching:
+                self._late.append(letter)
             return
         self._insert(letter)
         if len(self._window) > WINDOW_MESSAGES and not self.is_fetching:
@@ -122,9 +126,14 @@ class Mailbox:
         for letter in letters:
             self._edge = _key(letter)
             if letter.seq not in known:
+                known.add(letter.seq)
                 self._insert(letter)
         if is_all:
             self._edge = None
+        late, self._late = self._late, []
+        for letter in late:  # what is beyond the new edge is in the database by the time it is fetched
+            if letter.seq not in known and (self._edge is None or _key(letter) <= self._edge):
+                self._insert(letter)
 
     @property
     def wants(self) -> Key | None:
@@ -160,10 +169,11 @@ class Mailbox:
         """The recipient has it (or it is dead): forget it."""
         letter = self.in_flight.pop(seq, None)
         if letter is None:
-            for place, waiting in enumerate(self._window):
-                if waiting.seq == seq:
-                    letter = self._window.pop(place)
-                    break
+            for held in (self._window, self._late):
+                for place, waiting in enumerate(held):
+                    if waiting.seq == seq:
+                        letter = held.pop(place)
+                        break
         if letter is not None:
             self.count -= 1
             self.delivered -= letter.is_delivered

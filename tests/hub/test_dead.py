@@ -6,9 +6,9 @@ import pytest
 
 from orchestra import wire
 from orchestra.limits import DELIVERY_ATTEMPTS_MAX
-from orchestra.wire import CALL, DELIVER, NAK
+from orchestra.wire import CALL, DELIVER, NAK, REPLY
 
-from .fakehub import FakeHub, FakePeer, seqs
+from .fakehub import FakeHub, FakePeer, hello, seqs
 
 
 def _die(hub: FakeHub, sender: FakePeer, recipient: FakePeer, body: bytes = b"body", **options: object) -> int:
@@ -115,6 +115,19 @@ def test_who_may_not_send_to_a_peer_may_not_send_again_to_it(hub: FakeHub) -> No
     assert sender.call("dead.resend", seqs=[seq]) == "not_allowed"
     assert _listed(sender) == [seq]
     assert hub.join("operator/o").call("dead.resend", seqs=[seq])["resent"]
+
+
+def test_one_that_is_sent_again_while_the_mailbox_is_read_from_the_database_arrives(hub: FakeHub) -> None:
+    sender, operator = hub.join("matrix/m"), hub.join("operator/o")
+    hub.enrol("agent/a")
+    dead = sender.send("agent/a", expires_ms=1000)
+    hub.tick(2.0)
+    waits = sender.send("agent/a", priority="low")
+    hub.restart()
+    operator, agent = hub.join("operator/o"), hub.knock("agent/a")
+    hub.say((operator, [[CALL, 1, "dead.resend", {"seqs": [dead]}]]), (agent, [hello("agent/a", credit=9)]))
+    (again,) = operator.took(REPLY)[0][2]["resent"]
+    assert sorted(seqs(agent.take())) == [waits, again["resent_seq"]]
 
 
 def test_a_dropped_letter_leaves_the_list_and_still_says_why(hub: FakeHub) -> None:

@@ -208,3 +208,16 @@ def test_any_history_of_puts_takes_settles_and_failures_loses_and_doubles_nothin
     line.now_ms += 5
     rest = line.take(99_999)
     assert sorted(_keys(rest + list(in_hand.values()))) == sorted(line.rows)
+
+
+@pytest.mark.parametrize("is_all", [True, False])
+def test_what_is_put_while_rows_are_read_that_lack_it_comes_in_its_order_or_with_the_next_rows(is_all: bool) -> None:
+    line = Line(stored=[(2, 1), (2, 2), (2, 3)])
+    line.mailbox.is_fetching = True
+    rows = [_letter(seq) for seq in (1, 2, 3)][: 3 if is_all else 2]
+    for seq, rank in ((5, 2), (6, 0), (7, 2)):
+        line.put(seq, rank)
+    line.settle(_letter(7))
+    line.mailbox.refill(rows, is_all=is_all)
+    assert _keys(line.take(9)) == [(0, 6), (2, 1), (2, 2), (2, 3), (2, 5)]
+    assert line.mailbox.wants is None
