@@ -37,6 +37,7 @@ _KEPT: Final = (
     "answered_by",
     "retried_ms",
     "retried_by",
+    "above",
 )
 
 
@@ -54,6 +55,7 @@ class Extras:
         asked: how many questions the current attempt has asked; `question` is the last, `answer` is None until it came.
         asked_ms, answered_ms, answered_by: when the last one was asked, and when and by whom it was answered.
         retried_ms, retried_by: when and by whom it was taken up again last.
+        above: the unfinished task it is under: its parent, or where that is over what that one was under; 0 is none.
         checkpoint: what an attempt left for the next.
     """
 
@@ -72,6 +74,7 @@ class Extras:
     answered_by: str = ""
     retried_ms: int = 0
     retried_by: str = ""
+    above: int = 0
     checkpoint: bytes | None = None
 
     def blob(self) -> bytes:

@@ -359,7 +359,8 @@ def _task_get(asked: Asked) -> None:
     seq = asked.params["seq"]
     board = asked.decider.tasks.board
     why = why_waiting(board.tasks[seq], board, asked.decider.state.roster) if seq in board.tasks else ""
-    asked.query("task", seq=seq, peer=str(asked.session.peer.address), why=why)
+    children = [child.seq for child in asked.decider.tasks.family.below(seq)[:LIST_ROWS_MAX]]
+    asked.query("task", seq=seq, peer=str(asked.session.peer.address), why=why, children=children)
 
 
 def _task_list(asked: Asked) -> None:
@@ -392,8 +393,8 @@ def _task_cancel(asked: Asked) -> Params:
     if task is None:
         raise NotCancelable(f"task {asked.params['seq']} is over or does not exist; see: orchestra task show")
     grants.check_see_task(asked.session.peer.address, sender=task.sender, holder="")
-    asked.decider.tasks.cancel(task, f"canceled by {asked.session.peer.text}", asked.turn)
-    return {"seq": task.seq, "state": task.state.value}
+    below = asked.decider.tasks.cancel(task, f"canceled by {asked.session.peer.text}", asked.turn)
+    return {"seq": task.seq, "state": task.state.value, "below": below}
 
 
 def _task_ask(asked: Asked) -> Params:

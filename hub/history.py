@@ -265,7 +265,8 @@ def _task(store: Store, params: Params) -> Params:
         facts = _task_facts(row)
         check_see_task(parse_address(params["peer"]), sender=facts["from"], holder=facts["agent"])
         left = _checkpoint(store, params["seq"])
-        return {**facts, **left, "why": params["why"], "attempts": _attempts(store, params["seq"])}
+        told = {name: params[name] for name in ("why", "children")}
+        return {**facts, **left, **told, "attempts": _attempts(store, params["seq"])}
     raise NotFound(f"there is no task {params['seq']}")
 
 
@@ -311,7 +312,7 @@ def _trace(store: Store, params: Params) -> Params:
         found = receipts.seen_by(found, reader, seq=seq)
         lines = story.message_lines(found, params["moment"], is_logged=is_logged, now_ms=now_ms)
     else:
-        task = _task(store, {"seq": seq, "peer": reader, "why": ""})
+        task = _task(store, {"seq": seq, "peer": reader, "why": "", "children": []})
         lines = story.task_lines(
             {**found, **task}, task["attempts"], found["dead"], params["moment"]["why"], now_ms=now_ms
         )

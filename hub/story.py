@@ -90,6 +90,8 @@ def _options(found: dict[str, Any]) -> str:
         told.append(f"again: it is dead letter {options['resend_of']}")
     if "depends_on" in options:
         told.append(f"after task {', '.join(map(str, options['depends_on']))}")
+    if "parent" in options:
+        told.append(f"for task {options['parent']}")
     if "max_attempts" in options:
         told.append(f"at most {options['max_attempts']} attempts")
     if "expires_ms" in options:

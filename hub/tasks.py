@@ -30,6 +30,7 @@ from orchestra.wire import CANCEL, EVENT, PROGRESS, RESULT, pack
 from . import grants
 from .alarms import Alarms
 from .board import Board, Extras, Task
+from .family import Family
 from .hubstate import HubState, unknown
 from .roster import Peer, Session
 from .turn import Query, Turn
@@ -43,6 +44,7 @@ class Tasks:
 
     def __init__(self, state: HubState, tasks: Iterable[Task], *, at_ms: int) -> None:
         self.board = Board()
+        self.family = Family()
         self._state = state
         self._changed: dict[int, Task] = {}
         self._ended: dict[int, Task] = {}
@@ -51,6 +53,8 @@ class Tasks:
         """Who asked in this turn for a task that is over, by its seq."""
         self._doomed: list[tuple[Task, int]] = []
         """Those whose dependency, the second, can't be completed any more."""
+        self._orphans: list[Task] = []
+        """Those whose parent is canceled already."""
         self._by_wall = Alarms()
         self._by_steady = Alarms()
         for task in tasks:
@@ -66,6 +70,7 @@ class Tasks:
             if extras.expires_ms:
                 self._by_wall.set(extras.expires_ms, task.seq)
         self.board.add(task)
+        self.family.add(task)
         if task.state.is_held and task.holder is not None:
             # Its agent was cut off with the hub, and has a whole lease to come back for it.
             task.holder_text = self._state.texts[task.holder]
@@ -77,7 +82,7 @@ class Tasks:
 
         Raises:
             NotAllowed, BadAddress, UnknownRecipient: if it can't go where it is addressed to.
-            NotFound, NotAllowed: if it depends on what does not exist, or on a task of somebody else.
+            NotFound, NotAllowed: if it depends on, or is done for, what does not exist or is somebody else's.
             HubFull: if too many tasks are unfinished, or the session watches too many.
         """
         address = parse_address(task_of.to)
@@ -91,11 +96,14 @@ class Tasks:
         if terms is not None:
             task_of.extras = Extras(terms=terms)
             blockers, failed = self._dependencies(session.peer.address, terms)
+            parent = self._parent(session.peer.address, terms.parent) if terms.parent else None
         task_of.recipient = self._state.id_of(task_of.to)
         if is_watched:  # before it is taken in, since this may refuse
             self.watch(session, task_of)
         if terms is not None:
             self._place(task_of, terms, blockers, failed, now_ms=task_of.time_ms)
+            if parent is not None:
+                self._put_under(task_of, parent)
         self.board.add(task_of)
         self._changed[task_of.seq] = task_of
 
@@ -120,6 +128,9 @@ class Tasks:
         blockers, failed = self._dependencies(parse_address(task.sender), terms, is_retry=True)
         if failed:
             raise NotRetryable(f"task {seq} depends on task {failed}, which is not completed; retry that one first")
+        parent = self._known(terms.parent) if terms.parent else None
+        if parent is not None and parent.cancel_why is not None and not parent.state.is_over:
+            raise NotRetryable(f"task {parent.seq} above it is being stopped; try again when that one is canceled")
         if task.lease:  # its result was taken: that attempt is a past one now
             _, report, result_n = found
             row = task.attempt_row(task.state.value, _text_of(report), now_ms=task.updated_ms, result_n=result_n)
@@ -131,6 +142,8 @@ class Tasks:
         task.move(TaskState.BLOCKED if blockers else TaskState.QUEUED, now_ms=turn.now_ms)
         task.extras.blockers = blockers
         self._set_expiry(task, terms, now_ms=turn.now_ms)
+        if parent is not None:
+            self._put_under(task, parent, is_retry=True)
         self.board.add(task, is_revived=True)
         self._changed[seq] = task
         self._state.writes.revived.append(seq)
@@ -175,6 +188,29 @@ class Tasks:
             if state is not TaskState.COMPLETED:
                 failed = seq
         return blockers, failed
+
+    def _known(self, seq: int) -> Task | None:
+        task = self.board.tasks.get(seq) or self._ended.get(seq)
+        if task is None:
+            found = self._state.archive.task(seq)
+            task = found[0] if found else None
+        return task
+
+    def _parent(self, peer: Address, seq: int) -> Task:
+        parent = self._known(seq)
+        if parent is None:
+            raise NotFound(f"there is no task {seq} that another could be done for")
+        grants.check_see_task(peer, sender=parent.sender, holder=self._state.texts.get(parent.holder or 0, ""))
+        return parent
+
+    def _put_under(self, task: Task, parent: Task, *, is_retry: bool = False) -> None:
+        """Let `task` be under its parent, or under what that one was under where it is over."""
+        above = parent.more.above if parent.state.is_over else parent.seq
+        task.more.above = above if above in self.board.tasks else 0
+        self.family.add(task)
+        is_ending = parent.cancel_why is not None and not parent.state.is_over
+        if not is_retry and (is_ending or parent.state is TaskState.CANCELED):
+            self._orphans.append(task)
 
     def _place(self, task: Task, terms: Terms, blockers: set[int], failed: int, *, now_ms: int) -> None:
         """Say where a new task begins."""
@@ -303,7 +339,15 @@ class Tasks:
             self.board.adrift[key] = max(until_ms, session.heard_ms + _LEASE_MS), tasks | session.tasks
         session.tasks.clear()
 
-    def cancel(self, task: Task, why: str, turn: Turn) -> None:
+    def cancel(self, task: Task, why: str, turn: Turn) -> int:
+        """Cancel a task and all that is under it; return how many those are."""
+        below = self.family.below(task.seq)
+        self._cancel(task, why, turn)
+        for each in below:
+            self._cancel(each, f"task {task.seq} above it was {why}", turn)
+        return len(below)
+
+    def _cancel(self, task: Task, why: str, turn: Turn) -> None:
         """Cancel a waiting task now; tell the agent of a working one to stop, which ends it."""
         if task.cancel_why is None:
             task.cancel_why = why
@@ -347,6 +391,10 @@ class Tasks:
     def finish(self, turn: Turn) -> None:
         """End the turn: match waiting tasks with free agents, and say which rows changed."""
         self._asked.clear()
+        for task in self._orphans:
+            if not task.state.is_over:
+                self.cancel(task, f"canceled with task {task.more.terms.parent}, which it was for", turn)
+        self._orphans.clear()
         if self._doomed or (self._ended and self.board.dependents):
             self._settle_dependents(turn)
         else:
@@ -476,6 +524,8 @@ class Tasks:
         self._changed.pop(task.seq, None)
         self._state.writes.tasks[task.seq] = task.row(result_n=result_n, report=pack(report), output=output)
         self.board.close(task)
+        for child in self.family.close(task):
+            self._changed[child.seq] = child
         self._ended[task.seq] = task
         if task.extras is not None and task.extras.checkpoint is not None and task.state is TaskState.COMPLETED:
             self._state.writes.checkpoints[task.seq] = None

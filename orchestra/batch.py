@@ -35,12 +35,13 @@ class Line:
     after: tuple[str, ...]
 
 
-def read_batch(lines: Iterable[str], *, to: str, cwd: str = "") -> list[Line]:
+def read_batch(lines: Iterable[str], *, to: str, cwd: str = "", parent: int = 0) -> list[Line]:
     """Read a file of tasks; return them so that each comes after those it depends on.
 
     Args:
         to: where a line goes that does not say.
         cwd: where the command of a line runs that does not say.
+        parent: the task that a line is done for that does not say.
 
     Raises:
         BadOption: with every fault and its line, or with the members of a cycle.
@@ -51,7 +52,7 @@ def read_batch(lines: Iterable[str], *, to: str, cwd: str = "") -> list[Line]:
         if not text.strip():
             continue
         try:
-            found.append(_line(number, text, to, cwd))
+            found.append(_line(number, text, to, cwd, parent))
         except (BadOption, BadAddress) as error:
             faults.append(f"line {number}: {error}")
         if len(found) > BATCH_TASKS_MAX:
@@ -99,7 +100,7 @@ def _in_order(lines: list[Line], by_id: dict[str, Line]) -> list[Line]:
     return ordered
 
 
-def _line(number: int, text: str, to: str, cwd: str) -> Line:
+def _line(number: int, text: str, to: str, cwd: str, parent: int) -> Line:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as exc:
@@ -126,8 +127,10 @@ def _line(number: int, text: str, to: str, cwd: str) -> Line:
     after, seqs = values.get("depends_on", ((), ()))
     if len(after) + len(seqs) > DEPENDENCIES_MAX:
         raise BadOption(f"depends_on has {len(after) + len(seqs)} tasks; the limit is {DEPENDENCIES_MAX}")
-    terms = replace(PLAIN, depends_on=seqs, **{_MS[name]: values[name] for name in _MS if name in values})
-    terms = replace(terms, **{name: values[name] for name in ("max_attempts", "budget") if name in values})
+    terms = replace(
+        PLAIN, depends_on=seqs, parent=parent, **{_MS[name]: values[name] for name in _MS if name in values}
+    )
+    terms = replace(terms, **{name: values[name] for name in ("max_attempts", "budget", "parent") if name in values})
     return Line(
         number=number,
         id=values.get("id", f"line {number}"),
@@ -214,4 +217,5 @@ _FIELDS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "not_before_s": _ms,
     "key": _key,
     "budget": _as_it_is,
+    "parent": _as_it_is,
 }

@@ -25,6 +25,7 @@ class Terms:
     expires_ms: how long it may wait for an agent before it is dead; 0 is for ever.
     not_before_ms: it may not begin before this time (ms since 1970); 0 is at once.
     budget: what it may cost, as a text or a number. The agent is told; the hub does not look at it.
+    parent: the task that this one is done for: who cancels that one cancels this one too. 0 is none.
     """
 
     depends_on: tuple[int, ...] = ()
@@ -34,6 +35,7 @@ class Terms:
     expires_ms: int = 0
     not_before_ms: int = 0
     budget: Budget = ""
+    parent: int = 0
 
     def __post_init__(self) -> None:
         for name, check in _CHECKS.items():
@@ -90,6 +92,11 @@ def _check_budget(name: str, value: Any) -> None:
         raise BadOption(f"{name} must be a number or a text of at most {BUDGET_CHARS_MAX} characters")
 
 
+def _check_parent(name: str, value: Any) -> None:
+    if type(value) is not int or not 0 <= value <= INT_MAX:
+        raise BadOption(f"{name} must be the number of a task")
+
+
 _MS_MAX: Final = 2**53  # sums stay far below what SQLite can hold
 _CHECKS: Final[dict[str, Callable[[str, Any], None]]] = {
     "depends_on": _check_dependencies,
@@ -99,6 +106,7 @@ _CHECKS: Final[dict[str, Callable[[str, Any], None]]] = {
     "expires_ms": _check_ms,
     "not_before_ms": _check_ms,
     "budget": _check_budget,
+    "parent": _check_parent,
 }
 TERMS: Final = frozenset(_CHECKS)
 """Their names, as options of a SEND."""

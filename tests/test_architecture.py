@@ -47,6 +47,7 @@ PURE = [
     "hub/dead.py",
     "hub/decider.py",
     "hub/enrolment.py",
+    "hub/family.py",
     "hub/feed.py",
     "hub/grants.py",
     "hub/hello.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 import time
 from pathlib import Path
@@ -127,6 +128,15 @@ class _Submit(click.Command):
 @click.option("--key", default=None, help="Store it once, also when this is run again with the same KEY.")
 @click.option("--budget", default="", help="What it may cost; the program finds it in ORCHESTRA_TASK_BUDGET.")
 @click.option(
+    "--parent",
+    type=click.IntRange(0),
+    metavar="ID",
+    default=0,
+    show_default="the task this runs in",
+    envvar="ORCHESTRA_TASK_ID",
+    help="The task that this is done for; who cancels that one cancels this too. 0 is none.",
+)
+@click.option(
     "--from",
     "file",
     type=click.File(encoding="utf-8"),
@@ -152,6 +162,7 @@ def submit(
     backoff_s: float | None,
     key: str | None,
     budget: str,
+    parent: int,
     file: IO[str] | None,
     state: Path | None,
     address: str | None,
@@ -166,6 +177,8 @@ def submit(
     orchestra task submit --from tasks.jsonl --wait
     """
     is_command = bool(ctx.meta[_IS_COMMAND])
+    if ctx.get_parameter_source("parent") is ParameterSource.ENVIRONMENT and not _is_hub_of_this_task(state):
+        parent = 0
     if file is not None:
         if words:
             raise click.UsageError("the tasks are in the file of --from; leave the words away")
@@ -173,7 +186,7 @@ def submit(
             if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                 option = next(each.opts[0] for each in ctx.command.params if each.name == name)
                 raise click.UsageError(f"{option} is for one task; with --from say it in the lines of the file")
-        lines = read_batch(read_lines(file), to=to, cwd=str(Path.cwd()))
+        lines = read_batch(read_lines(file), to=to, cwd=str(Path.cwd()), parent=parent)
         ctx.exit(with_client(state, address, lambda client: submit_all(client, lines, wait=wait, as_json=as_json)))
     if not words:
         raise click.UsageError('give a prompt ("Review …") or, after --, a command to run')
@@ -189,6 +202,7 @@ def submit(
         expires_ms=_ms(expires_s),
         not_before_ms=_ms(begin),
         budget=budget,
+        parent=parent,
         **({} if backoff_s is None else _backoff(backoff_s)),
     )
 
@@ -336,14 +350,21 @@ def retry(seq: int, state: Path | None, address: str | None, as_json: bool) -> N
 @click.argument("seq", metavar="ID", type=click.IntRange(1))
 @client_options
 def cancel(seq: int, state: Path | None, address: str | None, as_json: bool) -> None:
-    """End a task: a waiting one at once, a running one by stopping its processes."""
+    """End a task and all that was submitted for it: what waits at once, what runs by stopping its processes."""
     found = with_client(state, address, lambda client: client.call("task.cancel", seq=seq))
+    below = f", with {found['below']} below it" if found["below"] else ""
     if as_json:
         print_json(found)
     elif found["state"] == TaskState.CANCELED:
-        click.echo(f"task {seq} is canceled")
+        click.echo(f"task {seq} is canceled{below}")
     else:
-        click.echo(f"task {seq} is being stopped; its end shows in: orchestra task show {seq}")
+        click.echo(f"task {seq} is being stopped{below}; its end shows in: orchestra task show {seq}")
+
+
+def _is_hub_of_this_task(state: Path | None) -> bool:
+    """Whether this runs in a task of the hub that `state` belongs to: numbers of tasks mean nothing elsewhere."""
+    own = os.environ.get("ORCHESTRA_STATE")
+    return own is not None and (state is None or state.resolve() == Path(own).resolve())
 
 
 def _ms(seconds: float | None) -> int:
@@ -378,6 +399,10 @@ def _waits(found: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append(("answer with", f'orchestra task answer {found["seq"]} "…"'))
     if "depends_on" in found:
         lines.append(("depends on", ", ".join(map(str, found["depends_on"]))))
+    if "parent" in found:
+        lines.append(("for", f"task {found['parent']}"))
+    if found["children"]:
+        lines.append(("below it", ", ".join(map(str, found["children"]))))
     if "expires_ms" in found:
         lines.append(("expires", f"when no agent has it after {found['expires_ms'] / 1000:g} s"))
     if "checkpoint" in found:

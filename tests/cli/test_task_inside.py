@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -68,6 +69,18 @@ def test_a_checkpoint_is_found_by_the_next_attempt(desk: Place) -> None:
     )
     assert (ended.code, ended.data["attempt"], ended.data["output"]) == (0, 2, "half")
     assert not list((desk.state / "outputs").glob("*.checkpoint"))
+
+
+def test_what_a_task_submits_is_canceled_with_it(desk: Place, tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    script = f"{ORCHESTRA} task submit --json --to queue/nobody 'help me' > {said}; sleep 60"
+    upper = _submit(desk, script)
+    wait_until(lambda: said.exists() and said.read_text().endswith("}\n"), "it submits")
+    lower = json.loads(said.read_text())["data"]["seq"]
+    assert f"below it     {lower}\n" in desk.run("task", "show", str(upper)).stdout
+    assert f"task {upper} is being stopped, with 1 below it" in desk.run("task", "cancel", str(upper)).stdout
+    assert _show(desk, lower)["state"] == "canceled"
+    assert f"for task {upper}" in desk.run("trace", str(lower)).stdout
 
 
 def test_outside_of_a_task_both_say_so(desk: Place) -> None:

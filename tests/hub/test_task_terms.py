@@ -404,7 +404,7 @@ def test_a_task_that_waits_for_anything_is_canceled_at_once(hub: FakeHub, terms:
     sender.submit("queue/q")
     seq = sender.submit("queue/q", watch=True, **terms)
     assert hub.state_of(seq) == state
-    assert sender.call("task.cancel", seq=seq) == {"seq": seq, "state": "canceled"}
+    assert sender.call("task.cancel", seq=seq) == {"seq": seq, "state": "canceled", "below": 0}
     assert [record[3] for record in sender.took(RESULT)] == ["canceled"]
 
 

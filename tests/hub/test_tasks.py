@@ -459,7 +459,7 @@ def test_no_two_sessions_hold_one_task_when_names_change_hands(hub: FakeHub) -> 
 def test_a_waiting_task_is_canceled_at_once_and_given_to_nobody(hub: FakeHub) -> None:
     sender = hub.join("operator/o")
     seq = sender.submit("queue/q", watch=True)
-    assert sender.call("task.cancel", seq=seq) == {"seq": seq, "state": "canceled"}
+    assert sender.call("task.cancel", seq=seq) == {"seq": seq, "state": "canceled", "below": 0}
     (result,) = sender.took(RESULT)
     assert result[3:5] == ["canceled", {"code": "canceled", "text": "canceled by operator/o"}]
     assert hub.state_of(seq) == "canceled"

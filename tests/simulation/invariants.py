@@ -199,6 +199,26 @@ def no_task_is_held_by_two_sessions(world: World) -> Iterator[str]:
             yield f"task {seq} is {task.state} and held {held[seq]} times"
 
 
+def a_canceled_task_takes_with_it_what_is_below(world: World) -> Iterator[str]:
+    """An unfinished task is not below one that is canceled or being stopped, unless it is being stopped itself.
+
+    One that somebody tried again, or that is below one that was, is apart.
+    """
+    if world.hub is None:
+        return
+    board, tables, retried = world.hub.decider.tasks.board, world.tables, world.truth.retried
+    for seq, task in board.tasks.items():
+        parent = task.more.terms.parent if task.extras is not None else 0
+        if task.cancel_why is not None or not parent or seq in retried or parent in retried:
+            continue
+        above, row = board.tasks.get(parent), tables.tasks.get(parent)
+        is_canceled = (
+            row is not None and row.state == TaskState.CANCELED if above is None else above.cancel_why is not None
+        )
+        if is_canceled:
+            yield f"task {seq} is {task.state}, below task {parent}, which is canceled"
+
+
 def no_task_is_worked_on_by_two_agents(world: World) -> Iterator[str]:
     """At no moment do the processes of two agents, or two of one agent, work on the same task."""
     working: dict[int, Process] = {}
@@ -412,6 +432,7 @@ OF_THE_TABLES: Final = (
 OF_EACH_STEP: Final = (
     counts_agree_with_the_tables,
     no_task_is_held_by_two_sessions,
+    a_canceled_task_takes_with_it_what_is_below,
     no_task_is_worked_on_by_two_agents,
     nobody_gets_more_than_it_asked_for,
 )

@@ -14,6 +14,7 @@ from orchestra.hub.channel import Channel
 from orchestra.hub.channels import Channels
 from orchestra.hub.cursors import Cursors
 from orchestra.hub.decider import Decider
+from orchestra.hub.family import Family
 from orchestra.hub.inputs import Inputs
 from orchestra.hub.mailbox import Letter, Mailbox
 from orchestra.hub.post import Post
@@ -297,6 +298,13 @@ def _slips(_: Any) -> Any:
     return ping
 
 
+def _leaves_alone_what_is_below(_: Any) -> Any:
+    def below(self: Family, seq: int) -> list[Task]:
+        return []
+
+    return below
+
+
 MUTANTS: Final = (
     Mutant(
         "says OK before it has committed",
@@ -400,6 +408,11 @@ MUTANTS: Final = (
         "lets two sessions hold one task",
         "no_task_is_held_by_two_sessions",
         _patched(Tasks, "_assign", _lets_two_sessions_hold_it),
+    ),
+    Mutant(
+        "cancels a task alone",
+        "a_canceled_task_takes_with_it_what_is_below",
+        _patched(Family, "below", _leaves_alone_what_is_below),
     ),
     Mutant(
         "gives each session more than its credit",

@@ -16,7 +16,8 @@ Step = tuple[Any, ...]
 """The name of a step and its arguments: numbers and short texts."""
 
 Terms = tuple[tuple[str, Any], ...]
-"""The options of a task, as pairs. `depends_on` picks among the tasks there are, `not_before_ms` is from now."""
+"""The options of a task, as pairs. `depends_on` and `parent` pick among those there are, `not_before_ms` is from now.
+"""
 
 PRIORITIES: Final = (None, "low", "normal", "high", "urgent")
 SENDERS: Final = (0, 1, 2, 3)
@@ -118,6 +119,7 @@ _TERMS: Final = {
     "backoff_ms": lambda chance: chance.choice((0, 500, 5000)),
     "expires_ms": lambda chance: chance.choice((1000, 10_000)),
     "not_before_ms": lambda chance: chance.choice((-1000, 500, 10_000)),
+    "parent": lambda chance: chance.randrange(1000),
     "depends_on": lambda chance: tuple(chance.randrange(1000) for _ in range(chance.choice((1, 1, 2)))),
 }
 

@@ -189,13 +189,15 @@ class World:
             process.call("task.answer", seq=seq, text=text)
 
     def _submit(self, slot: int, to: str, terms: Terms) -> None:
-        """Submit a task; `depends_on` and `not_before_ms` are said as they are known here."""
+        """Submit a task; `depends_on`, `parent` and `not_before_ms` are said as they are known here."""
         process = self._process(slot)
         if process is None:
             return
         options = dict(terms)
+        mine = [task.seq for task in self._tasks() if self.tables.messages[task.seq].sender == process.slot.address]
+        if "parent" in options:
+            options["parent"] = mine[options["parent"] % len(mine)] if mine else 0
         if "depends_on" in options:
-            mine = [task.seq for task in self._tasks() if self.tables.messages[task.seq].sender == process.slot.address]
             options["depends_on"] = sorted({mine[pick % len(mine)] for pick in options["depends_on"]} if mine else ())
         if "not_before_ms" in options:
             options["not_before_ms"] += self.clocks.now_ms
