@@ -1,14 +1,18 @@
-"""What an agent process is told when it starts."""
+"""What an agent or a bridge is told when it starts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
 
 from orchestra.address import Address
 from orchestra.limits import DRAIN_S
 from orchestra.state import StateFolder
 
+from .agentmap import AgentMap
 from .plan import PromptBy, Runner
+from .trust import Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +36,20 @@ class AgentSettings:
     accept_from: frozenset[str] = frozenset()
     permanent_exit_codes: frozenset[int] = frozenset()
     drain_s: float = DRAIN_S
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeSettings:
+    """Attributes:
+    address: who submits the tasks of the old orchestrators at the hub.
+    inbox, outbox: the folders that hold a folder for each old agent.
+    until: the last day of the bridge, if it has one.
+    """
+
+    address: Address
+    state: StateFolder
+    inbox: Path
+    outbox: Path
+    agents: AgentMap
+    trust: Trust
+    until: date | None = None

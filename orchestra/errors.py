@@ -40,6 +40,8 @@ OrchestraError                     has a `code` for machines and one sentence fo
     ├── CannotOpen                 a sealed message that was meant for another key, or was changed
     ├── KeyFault                   a key file: unreadable, malformed, or readable by others
     ├── PortInUse
+    ├── BadFile                    a task or result file of the old protocol that is not taken, with the reason
+    │   └── UnfinishedFile         try again later: somebody may still be writing it
     └── StorageFault               the disk is full, or the database refused a commit
         └── Damaged                the database is damaged, or no database
         └── MemoryDamaged          the file of a memory; what can be read can be saved
@@ -217,6 +219,16 @@ class KeyFault(WorldFault):
 
 class PortInUse(WorldFault):
     code = "port_in_use"
+
+
+class BadFile(WorldFault):
+    """A task or result file of the old protocol that is not taken."""
+
+    code = "bad_file"
+
+
+class UnfinishedFile(BadFile):
+    code, is_temporary = "unfinished_file", True
 
 
 class StorageFault(WorldFault):

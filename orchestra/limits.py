@@ -133,6 +133,18 @@ WORK_LEASE_S: Final = (
 )  # an agent that its hub did not answer for so long stops its tasks
 assert WORK_LEASE_S > BACKOFF_S_MAX + PROVE_S
 
+# The way over from the files of the old protocol.
+FILE_BYTES_MAX: Final = BODY_BYTES_MAX  # a task file; what it becomes has to fit into a body
+FILE_NAME_BYTES_MAX: Final = 200  # of an old task's id, which names its result file; file systems take 255
+FILE_SETTLE_S: Final = 5.0  # a file that is not whole is waited for while it still changes this often,
+FILE_WAIT_S: Final = 60.0  # but no longer than this
+assert FILE_WAIT_S > FILE_SETTLE_S
+FILE_SWEEP_S: Final = 5.0  # between two looks at every folder, for what no notification told of
+FILES_OPEN_MAX: Final = 5000  # tasks of one bridge that are not answered; more files wait in their folders
+assert FILES_OPEN_MAX <= WATCHES_MAX
+FILES_KEPT_DAYS: Final = 30  # files that were put away, and what is known of their tasks
+FILES_KEPT_MAX: Final = 10_000  # files that were put away, in one folder
+
 # The memory of a matrix.
 MEMORY_TITLE_CHARS_MAX: Final = 500  # one line that a list can show
 MEMORY_TEXT_CHARS_MAX: Final = 64 * KIB  # of one text of a memory; what is longer belongs in a file

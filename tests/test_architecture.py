@@ -19,7 +19,11 @@ ROOT = Path(__file__).parents[1]
 FLOORS = ("hub", "agents")
 
 PURE = [
+    "agents/agentmap.py",
+    "agents/oldfile.py",
+    "agents/patience.py",
     "agents/plan.py",
+    "agents/trust.py",
     "orchestra/address.py",
     "orchestra/audit.py",
     "orchestra/batch.py",

@@ -35,6 +35,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "audit": ("audit:audit", "Show and verify the log of every decision about keys."),
     "config": ("config:config", "Show the settings and where each comes from."),
     "task": ("task:task", "Submit tasks to agents and follow them."),
+    "bridge": ("bridge:bridge", "Let old programs that exchange files work with the hub."),
     "memory": ("memory:memory", "Keep what was learned, and find it again."),
 }
 

@@ -1,0 +1,323 @@
+"""The bridge from the old file inboxes to the hub: an orchestrator writes and reads files, new agents do the work.
+
+Nothing is lost or done twice, whoever is killed when: a file is claimed before it is sent to the hub, is sent under a
+key made of its folder, name and content, and is put away after the hub said that it is stored; `Replies` says the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Coroutine
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+from orchestra.aio import Client
+from orchestra.errors import BadFile, NotFound, OrchestraError, PeerError, StateFault
+from orchestra.limits import FILES_OPEN_MAX
+from orchestra.task import TaskState
+
+from .claims import Claim, Claims, Step, Way
+from .folder import Folder
+from .intake import Arrival, Intake, shown
+from .lock import Lock
+from .oldfile import COMPLETED, ERROR, OldResult, agent_id
+from .parting import parting_word
+from .reply import Replies, iso, now_ms
+from .settings import BridgeSettings
+from .watch import Watch
+
+logger = logging.getLogger(__name__)
+
+_PAUSE_S: Final = 1.0  # before what the hub has no room for is sent again,
+_PAUSE_S_MAX: Final = 30.0  # and before any later try
+_DAY_S: Final = 86_400.0
+_TIDY_S: Final = 3600.0  # between two looks at what was put away
+
+
+class Bridge:
+    """Takes files into the hub and writes results back, until it is stopped. Make it with a client, and `run` it."""
+
+    def __init__(self, settings: BridgeSettings, client: Client, claims: Claims) -> None:
+        self._settings = settings
+        self._client = client
+        self._claims = claims
+        self._intake = Intake(settings.trust)
+        self._replies = Replies(settings.outbox, settings.trust, claims)
+        self._watch = Watch(settings.inbox, folders=self._folders)
+        self._open: dict[tuple[str, str], Claim] = {}
+        self._names: dict[str, set[str]] = {}  # files that are on their way to the hub, by folder
+        self._locks: dict[str, Lock] = {}
+        self._works: set[asyncio.Task[None]] = set()
+        self._is_full = False
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> None:
+        """Work until this is cancelled, or the hub ends the conversation for good.
+
+        Raises:
+            OrchestraError: why the hub ended it, or that the claims can't be kept.
+        """
+        over = asyncio.ensure_future(self._client.wait_over())
+        tasks: list[asyncio.Future[Any]] = [
+            over,
+            self._failed,
+            asyncio.ensure_future(self._look()),
+            asyncio.ensure_future(self._tidy()),
+            asyncio.ensure_future(remind(self._settings.until)),
+        ]
+        for claim in self._claims.open_of(Way.TO_HUB):
+            if claim.step is not Step.CLAIMED:  # else its file is still there, and is found
+                self._begin(claim, self._resume(claim))
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if over.done():
+                raise over.result()
+            for task in tasks:
+                if task.done():
+                    task.result()
+        finally:
+            for each in (*tasks, *self._works):
+                each.cancel()
+            await asyncio.gather(*tasks, *self._works, return_exceptions=True)
+            for lock in self._locks.values():
+                lock.close()
+
+    # Looking.
+
+    def _folders(self) -> list[str]:
+        found = []
+        for entry in os.scandir(self._settings.inbox):
+            if entry.name.startswith(".") or not (entry.is_dir() or entry.is_symlink()):
+                continue
+            if self._settings.agents.address_of(entry.name) is not None:
+                found.append(entry.name)
+            elif entry.name not in self._settings.agents.served:
+                self._intake.tell_once(f"{entry.path} is left alone: --agent-map does not say who does its tasks")
+        return sorted(found)
+
+    async def _look(self) -> None:
+        async for names in self._watch.changes():
+            for name in sorted(names):
+                self._scan(name)
+
+    def _scan(self, name: str) -> None:
+        if not self._holds(name):
+            return
+        try:
+            with Folder(self._settings.inbox / name, self._settings.trust) as folder:
+                for arrival in self._intake.read(folder, skip=self._names.setdefault(name, set())):
+                    if len(self._open) >= FILES_OPEN_MAX:
+                        self._is_full = True
+                        return
+                    self._consider(folder, arrival)
+        except FileNotFoundError:
+            return
+        except (BadFile, OSError) as exc:
+            self._intake.tell_once(f"nothing is taken from {self._settings.inbox / name}: {exc}")
+
+    def _holds(self, name: str) -> bool:
+        """Whether this folder is ours: an agent may serve it by itself."""
+        if name not in self._locks:
+            try:
+                self._locks[name] = Lock(lock_of(self._settings.inbox / name))
+            except BlockingIOError:
+                self._intake.tell_once(f"{self._settings.inbox / name} is left to the agent that serves it by itself")
+                return False
+        return True
+
+    def _consider(self, folder: Folder, arrival: Arrival) -> None:
+        known = self._open.get(arrival.place) or self._claims.find(*arrival.place)
+        if known is None:
+            self._take(arrival, None)
+        elif known.way is Way.BY_HUB and known.prompt == arrival.task.prompt_digest:
+            if not known.is_open:  # the agent beside the folder has done it already
+                self._begin(known, self._repeat(known, arrival))
+        elif known.key != arrival.key and known.is_open and self._is_at_work(known):
+            other = shown(os.fsdecode(known.name))
+            self._intake.refuse(
+                folder,
+                arrival.name,
+                f"its id {known.task} is that of {other}, which is not answered yet",
+            )
+        elif known.key == arrival.key and known.step is Step.STORED:
+            folder.take(arrival.name)
+        elif known.step is Step.WRITTEN:
+            if arrival.place not in self._open:
+                self._begin(known, self._replies.publish(known))
+        else:
+            self._take(arrival, known if known.key == arrival.key else None)
+
+    def _is_at_work(self, claim: Claim) -> bool:
+        """Whether an open claim leads to a result: one whose file went before it was sent to the hub does not."""
+        if claim.step is not Step.CLAIMED or claim.way is Way.BY_HUB:
+            return True
+        with Folder(self._settings.inbox / claim.folder, self._settings.trust) as folder:
+            return folder.has(os.fsdecode(claim.name))
+
+    # One task.
+
+    def _take(self, arrival: Arrival, known: Claim | None) -> None:
+        address = self._settings.agents.address_of(arrival.folder)
+        assert address is not None, "only such folders are looked at"
+        claim = Claim(
+            folder=arrival.folder,
+            task=str(arrival.task.id),
+            way=Way.TO_HUB,
+            step=Step.CLAIMED,
+            key=arrival.key,
+            name=os.fsencode(arrival.name),
+            prompt=arrival.task.prompt_digest,
+            is_number=int(type(arrival.task.id) is int),
+            # What the hub may have under this key already has to be asked for where it was sent to.
+            address=known.address if known is not None and known.address else str(address),
+            changed_ms=now_ms(),
+        )
+        self._names[arrival.folder].add(arrival.name)
+        self._begin(claim, self._work(claim, arrival))
+
+    def _begin(self, claim: Claim, doing: Coroutine[Any, Any, None]) -> None:
+        place = (claim.folder, claim.task)
+        self._open[place] = claim
+        work = asyncio.ensure_future(doing)
+        self._works.add(work)
+
+        def ended(work: asyncio.Task[None]) -> None:
+            self._works.discard(work)
+            self._open.pop(place, None)
+            self._names.get(claim.folder, set()).discard(os.fsdecode(claim.name))
+            if not work.cancelled() and (fault := work.exception()) is not None and not self._failed.done():
+                self._failed.set_exception(fault)
+            if self._is_full:
+                self._is_full = False
+                for name in self._folders():
+                    self._watch.look_again(name)
+
+        work.add_done_callback(ended)
+
+    async def _work(self, claim: Claim, arrival: Arrival) -> None:
+        await self._claims.put(claim)
+        try:
+            seq = await self._store(claim, arrival)
+        except PeerError as error:
+            if error.is_fatal:
+                raise
+            with Folder(self._settings.inbox / claim.folder, self._settings.trust) as folder:
+                self._intake.refuse(folder, arrival.name, f"the hub does not take it: {error}")
+            await self._claims.drop(claim)
+            return
+        stored = replace(claim, step=Step.STORED, seq=seq, changed_ms=now_ms())
+        self._open[arrival.place] = stored
+        await self._claims.put(stored)
+        with Folder(self._settings.inbox / claim.folder, self._settings.trust) as folder:
+            folder.take(arrival.name)
+        logger.debug("task %s of folder %s is task %d at the hub", shown(claim.task), claim.folder, seq)
+        await self._answer(stored)
+
+    async def _resume(self, claim: Claim) -> None:
+        if claim.step is Step.WRITTEN:
+            await self._replies.publish(claim)
+        else:
+            await self._answer(claim)
+
+    async def _repeat(self, known: Claim, arrival: Arrival) -> None:
+        await self._replies.write(known, known.result, keep=True)
+        with Folder(self._settings.inbox / arrival.folder, self._settings.trust) as folder:
+            folder.take(arrival.name)
+
+    async def _store(self, claim: Claim, arrival: Arrival) -> int:
+        pause_s = _PAUSE_S
+        while True:
+            try:
+                return await self._client.store_job(
+                    claim.address, arrival.task.job(), priority=arrival.task.priority, key=claim.key
+                )
+            except PeerError as error:
+                if not error.is_temporary:
+                    raise
+                self._intake.tell_once(f"the hub has no room for tasks of {claim.folder}: {error}; trying again")
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _PAUSE_S_MAX)
+
+    async def _answer(self, stored: Claim) -> None:
+        try:
+            task = await self._client.follow(stored.seq)
+            await task.result()
+            facts = await self._client.call("task.get", seq=stored.seq)
+        except NotFound:
+            facts = {"state": TaskState.DEAD, "output": b"", "updated_ms": now_ms(), "attempts": []}
+            facts["report"] = {"text": f"the hub does not have task {stored.seq} any more"}
+        await self._replies.write(stored, old_result(stored, facts).encode())
+
+    # What goes on beside.
+
+    async def _tidy(self) -> None:
+        while True:
+            self._claims.prune(now_ms=now_ms())
+            for name in self._folders():
+                try:
+                    with Folder(self._settings.inbox / name, self._settings.trust) as folder:
+                        folder.prune()
+                except (OSError, BadFile) as exc:
+                    self._intake.tell_once(f"what was put away in {name} can't be looked at: {exc}")
+            await asyncio.sleep(_TIDY_S)
+
+
+def old_result(claim: Claim, facts: dict[str, Any]) -> OldResult:
+    """Return what an old agent would have answered, from what `task.get` tells of a task that is over."""
+    report, is_done = facts["report"], facts["state"] == TaskState.COMPLETED
+    last = facts["attempts"][-1] if facts["attempts"] else {"began_ms": facts["updated_ms"]}
+    output = facts["output"].decode("utf-8", "replace")
+    reason = str(report.get("text") or facts["state"])
+    extra: dict[str, Any] = {"hub_task": claim.seq}
+    if not is_done:
+        extra["error"] = reason
+    return OldResult(
+        task_id=claim.old_id,
+        agent_id=agent_id(claim.folder),
+        status=COMPLETED if is_done else ERROR,
+        output=output if is_done or output else reason,
+        started_at=iso(last["began_ms"]),
+        completed_at=iso(facts["updated_ms"]),
+        duration_ms=int(report.get("duration_ms", max(0, facts["updated_ms"] - last["began_ms"]))),
+        extra=tuple(extra.items()),
+    )
+
+
+async def remind(until: date | None) -> None:
+    """Say every day that the bridge is to be gone, from two weeks before. Never ends."""
+    while until is not None:
+        try:
+            word = parting_word(until, date.today())
+        except OrchestraError as error:
+            word = str(error)
+        if word is not None:
+            logger.warning("%s", word, extra={"action": "bridge_to_go"})
+        await asyncio.sleep(_DAY_S)
+    await asyncio.get_running_loop().create_future()
+
+
+def hold_inbox(inbox: Path) -> Lock:
+    """Return the right to be the bridge of `inbox`.
+
+    Raises:
+        StateFault: if another bridge has it, or it is no folder that this user can write.
+    """
+    try:
+        return Lock(inbox / ".bridge.lock")
+    except BlockingIOError as exc:
+        raise StateFault(f"another bridge serves {inbox}; stop that one first") from exc
+    except OSError as exc:
+        raise StateFault(f"{inbox} can't be served: {exc.strerror}") from exc
+
+
+def lock_of(folder: Path) -> Path:
+    """Where the right to take the tasks of `folder` is: beside it."""
+    return folder.with_name(f".{folder.name}.lock")
+
+
+def claims_of(inbox: Path) -> Path:
+    return inbox / ".claims.db"

@@ -1,0 +1,156 @@
+"""`orchestra bridge files`: the process around a bridge."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pwd
+import signal
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import date
+from pathlib import Path
+
+import click
+
+from orchestra import aio
+from orchestra.address import Address
+from orchestra.cli import stdin
+from orchestra.conversation import Welcomed
+from orchestra.enrol import enrol_here
+from orchestra.errors import BadOption, HubUnreachable, OrchestraError, StateFault
+from orchestra.keys import load_key
+from orchestra.limits import FILE_BYTES_MAX
+from orchestra.state import StateFolder, this_operator
+
+from .agentmap import parse_map
+from .bridge import Bridge, claims_of, hold_inbox
+from .claims import Claims
+from .parting import parting_word
+from .settings import BridgeSettings
+from .trust import Trust
+
+logger = logging.getLogger(__name__)
+
+
+def run(
+    *,
+    state: StateFolder,
+    address: Address,
+    inbox: Path,
+    outbox: Path,
+    agent_map: str,
+    owner: str | None,
+    until: date | None,
+    stop_with_stdin: bool,
+) -> None:
+    """Bridge until SIGTERM or Ctrl-C. The arguments are those of the command line.
+
+    Raises:
+        OrchestraError: if it can't begin, or the hub ended the conversation for good.
+    """
+    if until is not None:
+        parting_word(until, date.today())
+    settings = BridgeSettings(
+        address=address,
+        state=state,
+        inbox=_folder(inbox, "--inbox"),
+        outbox=_folder(outbox, "--outbox"),
+        agents=parse_map(agent_map, []),
+        trust=trust_in(owner),
+        until=until,
+    )
+    asyncio.run(_run(settings, stop_with_stdin))
+
+
+async def _run(settings: BridgeSettings, stop_with_stdin: bool) -> None:
+    loop = asyncio.get_running_loop()
+    working = asyncio.current_task()
+    assert working is not None
+
+    def stop() -> None:
+        working.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    if stop_with_stdin:
+        stdin.on_close(stop)
+    with ExitStack() as stack:
+        stack.callback(hold_inbox(settings.inbox).close)
+        claims = Claims(claims_of(settings.inbox))
+        stack.callback(claims.close)
+        try:
+            async with await reach(settings.state, settings.address) as client:
+                click.echo(f"bridge ready: {settings.inbox}")
+                await Bridge(settings, client, claims).run()
+        except asyncio.CancelledError:
+            logger.info(
+                "the bridge stops; what it took is answered when it runs again", extra={"action": "bridge_ends"}
+            )
+
+
+async def reach(state: StateFolder, address: Address, *, queues: Sequence[str] = ()) -> aio.Client:
+    """Connect as `address`, which this user's operator lets in; wait for a hub that does not answer, and say so once.
+
+    Raises:
+        OrchestraError: why that will never be: no hub was started here, the key is missing or refused.
+    """
+    state.read_card()
+    patience_s: float | None = 0.0
+    while True:
+        try:
+            if address == this_operator():
+                key = load_key(state.key_of(address))
+            else:
+                key = await enrol_here(state, address, patience_s=patience_s)
+            client = await aio.connect(
+                state=state.path, address=str(address), key=key, patience_s=patience_s, queues=queues
+            )
+            break
+        except HubUnreachable as error:
+            if patience_s is None:
+                raise
+            logger.warning("%s; waiting for it", error, extra={"action": "hub_awaited"})
+            patience_s = None
+    client.on_lost = _lost
+    client.on_connected = _connected
+    return client
+
+
+def _lost(reason: OrchestraError) -> None:
+    logger.warning("hub lost: %s; waiting for it", reason, extra={"action": "hub_lost"})
+
+
+def _connected(welcomed: Welcomed) -> None:
+    logger.info("%s is connected", welcomed.address, extra={"action": "connected"})
+
+
+def trust_in(owner: str | None) -> Trust:
+    """Return what trusts the files of the user `owner`, a name or a number; of the user who runs this without it.
+
+    Raises:
+        BadOption: if there is no such user.
+    """
+    me = os.geteuid()
+    if owner is None:
+        return Trust(me, _name_of(me), me, FILE_BYTES_MAX)
+    try:
+        uid = int(owner) if owner.isdigit() else pwd.getpwnam(owner).pw_uid
+    except KeyError as exc:
+        raise BadOption(f"--owner: there is no user {owner!r} on this machine") from exc
+    return Trust(uid, owner, me, FILE_BYTES_MAX)
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"the user {uid}"
+
+
+def _folder(path: Path, option: str) -> Path:
+    found = path.resolve()
+    if not found.is_dir():
+        raise StateFault(f"{option} {path} is no folder; give the one that holds a folder for each agent")
+    return found

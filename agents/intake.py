@@ -1,0 +1,107 @@
+"""What comes in by file: reads the folders of tasks, and puts away what is not fit to be run, with the reason."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from orchestra.errors import BadFile, UnfinishedFile
+
+from .folder import Folder
+from .oldfile import OldTask, key_of, read_task
+from .patience import Patience
+from .trust import Trust
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A task file that is fit to be taken."""
+
+    folder: str
+    name: str
+    task: OldTask
+    key: str
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """What the claim of its task is found by."""
+        return self.folder, str(self.task.id)
+
+
+class Intake:
+    """Reads folders of tasks. `refused` counts the files that were put away."""
+
+    def __init__(self, trust: Trust, *, patience: Patience | None = None) -> None:
+        self.trust = trust
+        self.refused = 0
+        self._patience = patience or Patience()
+        self._told: set[str] = set()
+
+    def read(self, folder: Folder, *, skip: set[str]) -> Iterator[Arrival]:
+        """Give what is fit in `folder`, in the order of the names, but for the names in `skip`.
+
+        What is not, is refused; what may still be written is left for the next time.
+        """
+        waited = []
+        for name in folder.names():
+            if name in skip:
+                continue
+            try:
+                data = folder.read(name)
+                task = read_task(data, stem=name.removesuffix(".json"))
+            except FileNotFoundError:
+                continue
+            except UnfinishedFile as fault:
+                waited.append(name)
+                if self._is_over(folder, name):
+                    self.refuse(folder, name, str(fault))
+                continue
+            except BadFile as fault:
+                self.refuse(folder, name, str(fault))
+                continue
+            if task.odd_priority:
+                logger.warning("%s: priority %s is not known; it counts as normal", shown(name), task.odd_priority)
+            yield Arrival(folder.path.name, name, task, key_of(str(folder.path), name.encode(*_ANY), data))
+        self._patience.forget_others(folder.path.name, waited)
+
+    def refuse(self, folder: Folder, name: str, reason: str) -> None:
+        """Put a file away that is not run."""
+        try:
+            folder.refuse(name, reason)
+        except (OSError, BadFile) as exc:
+            self.tell_once(f"{shown(name)} in {folder.path} is refused ({reason}), and can't be put away: {exc}")
+            return
+        self.refused += 1
+        logger.warning(
+            "%s in %s is refused: %s (%d so far)",
+            shown(name),
+            folder.path,
+            reason,
+            self.refused,
+            extra={"action": "file_refused"},
+        )
+
+    def tell_once(self, text: str) -> None:
+        """Log what does not change by being looked at again."""
+        if text not in self._told:
+            self._told.add(text)
+            logger.warning("%s", text, extra={"action": "file_trouble"})
+
+    def _is_over(self, folder: Folder, name: str) -> bool:
+        try:
+            state = folder.state_of(name)
+        except FileNotFoundError:
+            return False
+        return self._patience.is_over(folder.path.name, name, state, now=time.monotonic())
+
+
+_ANY = ("utf-8", "surrogateescape")
+
+
+def shown(name: str) -> str:
+    """Show the name of a file, which may hold anything, on one line of a log."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in name)

@@ -1,0 +1,82 @@
+"""The answer to a task that came as a file: a result file, written in a way that no crash loses or doubles it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from .claims import Claim, Claims, Step
+from .folder import Folder
+from .intake import shown
+from .trust import Trust
+
+logger = logging.getLogger(__name__)
+
+_PAUSE_S: Final = 1.0  # before the first try to write a result again,
+_PAUSE_S_MAX: Final = 30.0  # and before any later one
+
+
+class Replies:
+    """Writes result files below `outbox`.
+
+    In this order: the draft is on the disk; the claim says so; the draft gets its name; the claim says that too. Who
+    finds a claim `written` sees from the draft whether it still has to get its name. A result that was published is
+    never published again: its reader may have removed it.
+    """
+
+    def __init__(self, outbox: Path, trust: Trust, claims: Claims) -> None:
+        self._outbox = outbox
+        self._trust = trust
+        self._claims = claims
+
+    async def write(self, claim: Claim, data: bytes, *, keep: bool = False) -> None:
+        """Answer a claim with a result file; `keep` keeps it with the claim too. Waits for a disk that is full."""
+        pause_s = _PAUSE_S
+        while True:
+            try:
+                with self._folder(claim.folder) as folder:
+                    folder.write_draft(_draft(claim), data)
+                break
+            except OSError as exc:
+                if pause_s == _PAUSE_S:
+                    logger.warning(
+                        "the result of task %s can't be written below %s: %s; trying again",
+                        shown(claim.task),
+                        self._outbox,
+                        exc.strerror,
+                        extra={"action": "result_unwritten"},
+                    )
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _PAUSE_S_MAX)
+        written = replace(claim, step=Step.WRITTEN, changed_ms=now_ms(), result=data if keep else b"")
+        await self._claims.put(written)
+        await self.publish(written)
+
+    async def publish(self, written: Claim) -> None:
+        """Give the draft of a written claim its name, if it has not got it already."""
+        with self._folder(written.folder) as folder:
+            folder.publish(_draft(written), f"result_{written.task}.json")
+        await self._claims.put(replace(written, step=Step.ANSWERED, changed_ms=now_ms()))
+
+    def _folder(self, name: str) -> Folder:
+        path = self._outbox / name
+        path.mkdir(parents=True, exist_ok=True)
+        return Folder(path, self._trust)
+
+
+def _draft(claim: Claim) -> str:
+    return f".result_{claim.task}.draft"
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def iso(at_ms: int) -> str:
+    """Return a time as the old agents wrote it: 2026-01-31T14:05:00.000Z."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,78 @@
+"""The bridge from the old file inboxes, with programs of the old kind on the other side."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections import Counter
+from pathlib import Path
+
+from .oldstyle import OldOrchestrator
+from .programs import BOUND_S, ORCHESTRA, Place, Program, free_port
+
+TASKS = 1000
+WRITERS = 3
+BRIDGE_KILLS = 120, 280, 440, 600, 800  # once so many results have come
+HUB_KILLS = 200, 700
+
+TELLS = ("sh", "-c", 'echo "$2" >> "$1"; echo "did $2"', "sh")
+
+
+def bridge(place: Place, *options: str, log_level: str = "warning") -> Program:
+    inbox, outbox = folders(place)
+    where = ("--inbox", str(inbox), "--outbox", str(outbox))
+    program = place.start(
+        (*ORCHESTRA, "bridge", "files", *where, "--stop-with-stdin", "--log-level", log_level, *options), name="bridge"
+    )
+    program.wait_output("bridge ready")
+    return program
+
+
+def folders(place: Place) -> tuple[Path, Path]:
+    inbox, outbox = place.folder / "inbox", place.folder / "outbox"
+    inbox.mkdir(exist_ok=True)
+    outbox.mkdir(exist_ok=True)
+    return inbox, outbox
+
+
+def test_1000_files_of_three_writers_come_back_once_though_the_bridge_and_the_hub_are_killed(place: Place) -> None:
+    port, told = free_port(), place.folder / "told"
+    hub = place.hub(port=port, log_level="warning")
+    for name in ("1", "coder-2"):
+        place.agent(name, "--concurrency", "4", "--log-level", "warning", command=(*TELLS, str(told)))
+    agents = "--agent-map", "1=agent/1,2=coder-2"
+    running = bridge(place, *agents)
+    old = OldOrchestrator(*folders(place))
+
+    def write(writer: int) -> None:
+        for number in range(writer, TASKS, WRITERS):
+            old.submit(1 + number % 2, {"id": f"t{number}", "prompt": f"task {number}"})
+
+    writers = [threading.Thread(target=write, args=(each,)) for each in range(WRITERS)]
+    for writer in writers:
+        writer.start()
+    for count in sorted((*BRIDGE_KILLS, *HUB_KILLS)):
+        old.wait(count, bound_s=2 * BOUND_S)
+        if count in HUB_KILLS:
+            hub.kill()
+            hub = place.hub(port=port, log_level="warning")
+        else:
+            running.kill()
+            running = bridge(place, *agents)
+    old.wait(TASKS, bound_s=2 * BOUND_S)
+    for writer in writers:
+        writer.join()
+    running.signal(signal.SIGTERM)
+    assert running.wait_end().code == 0
+    old.collect()
+
+    assert old.came == Counter({f"t{number}": 1 for number in range(TASKS)}), "a result for each task, once"
+    ran = Counter(told.read_text().splitlines())
+    assert ran == Counter({f"task {number}": 1 for number in range(TASKS)}), "each task was run once"
+    for number in range(TASKS):
+        result = old.results[f"t{number}"]
+        assert (result["status"], result["output"]) == ("completed", f"did task {number}\n")
+    inbox, outbox = folders(place)
+    assert not list(inbox.glob("*/*.json"))
+    assert len(list(inbox.glob("*/.taken/*.json"))) == TASKS
+    assert not list(outbox.glob("*/.*")), "no draft is left"
