@@ -175,7 +175,7 @@ class Claims:
             yield
         except (DatabaseError, OSError) as exc:
             raise StorageFault(
-                f"{self._path} can't be used: {exc}; where it is damaged, move it away, and drop the tasks that are not "
+                f"{self._path} can't be used: {exc}; where it is damaged, move it away, and drop what is not "
                 "answered again: what the hub has is not run twice"
             ) from exc
 
