@@ -13,8 +13,10 @@ import os
 import resource
 import socket
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -29,6 +31,7 @@ from orchestra.limits import FRAME_BYTES_MAX, HANDSHAKE_MS, ROUTING_ID_BYTES, SE
 from orchestra.wire import Record, encode
 
 from .enrolment import Stranger
+from .lobby import Lobby
 
 _ZAP_ENDPOINT: Final = "inproc://zeromq.zap.01"
 _ZAP_DOMAIN: Final = b"orchestra"
@@ -68,6 +71,8 @@ class Router:
         self._known: dict[bytes, int] = {}
         self._links: dict[int, bytes] = {}
         self._ended: list[bytes] = []
+        self._lobby = Lobby()
+        self._sessionless: set[bytes] = set()
         self._file_max = _file_max()
         self._refused: list[Stranger] = []
         self._context = zmq.Context()
@@ -195,6 +200,19 @@ class Router:
         if descriptor is not None:
             _shut(descriptor)
 
+    def close_sessionless(self, sessions: AbstractSet[Any]) -> None:
+        """Close each connection that neither has one of the `sessions` nor had one at the last call.
+
+        So a peer, or who has none of the keys, can't keep what it does not use. Call it every SESSIONLESS_S.
+        """
+        self._watch()
+        for descriptor in self._lobby.overdue(at_ms=_steady_ms()):
+            _shut(descriptor)
+        sessionless = self._known.keys() - sessions
+        for link in sessionless & self._sessionless:
+            self.kick(link)
+        self._sessionless = sessionless
+
     def answer_handshakes(self) -> None:
         """Answer the handshakes that wait: a known key gets its address and itself as user id, any other is refused."""
         while True:
@@ -232,7 +250,10 @@ class Router:
             if event["event"] == zmq.EVENT_ACCEPTED:
                 if event["value"] > self._file_max:
                     self._turn_away(event["value"])
+                else:
+                    self._let_in(event["value"])
             elif event["event"] == zmq.EVENT_DISCONNECTED:
+                self._lobby.leave(event["value"])
                 link = self._links.pop(event["value"], None)
                 if link is not None:
                     del self._known[link]
@@ -246,11 +267,21 @@ class Router:
         self.counts["turned_away"] += 1
         _shut(descriptor)
 
+    def _let_in(self, descriptor: int) -> None:
+        """Let a connection wait for its handshake, and close whoever has to make room for it. Local ones just wait."""
+        source = _source_of(descriptor)
+        if source:
+            closed = self._lobby.enter(descriptor, source, at_ms=_steady_ms())
+            if closed is not None:
+                self.counts["lobby_full" if closed == descriptor else "crowded_out"] += 1
+                _shut(closed)
+
     def _meet(self, link: bytes, descriptor: int) -> None:
         """Remember which descriptor a connection has: it is all that libzmq tells when the connection ends."""
         # A descriptor is given out again at once. libzmq tells of an end before it closes, so what it has told of this
         # descriptor until now was told of an earlier connection, and must not be taken for the end of this one.
         self._watch()
+        self._lobby.leave(descriptor)
         self._known[link] = descriptor
         self._links[descriptor] = link
 
@@ -266,6 +297,19 @@ def _is_readable(each: zmq.Socket[bytes]) -> bool:
 def _shut(descriptor: int) -> None:
     with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as twin:
         twin.shutdown(socket.SHUT_RDWR)
+
+
+def _source_of(descriptor: int) -> str:
+    """Return the IP address at the other end; "" for a Unix socket, and for a connection that is gone already."""
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as twin:
+            return str(twin.getpeername()[0]) if twin.family in (socket.AF_INET, socket.AF_INET6) else ""
+    except OSError:
+        return ""
+
+
+def _steady_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
 
 
 def _file_max() -> int:

@@ -24,7 +24,14 @@ from typing import Any
 
 from orchestra.errors import Malformed, StorageFault, TooLarge
 from orchestra.keys import load_or_make_key
-from orchestra.limits import ACKS_HELD_MAX, ACKS_HELD_S, SEND_QUEUE_FRAMES, SESSIONS_MAX, TURN_RECORDS_MAX
+from orchestra.limits import (
+    ACKS_HELD_MAX,
+    ACKS_HELD_S,
+    SEND_QUEUE_FRAMES,
+    SESSIONLESS_S,
+    SESSIONS_MAX,
+    TURN_RECORDS_MAX,
+)
 from orchestra.state import HubCard, this_operator
 from orchestra.version import VERSION
 from orchestra.wire import BYE, ERROR, FROM_PEER, Decoder
@@ -109,8 +116,9 @@ class Hub:
         self._retention = Retention(settings.keep, self._store.rows, self._store.used_bytes)
         self._fault: StorageFault | None = None
         self._attentive_until = 0.0
-        self._turned_away = 0
-        self._tell_again_at = 0.0
+        self._told_counts: Counter[str] = Counter()
+        self._tell_again_at: dict[str, float] = {}
+        self._sweep_at = 0.0
 
     async def run(self, *, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until `stop` is called; `ready` is called once peers can connect.
@@ -150,7 +158,7 @@ class Hub:
                     self._decider.enrolment.knocked(strangers, holds_all=self._holds_unknown_keys, now_ms=turn.now_ms)
                     self._decider.tick(turn)
                     self._end_turn(turn)
-                    self._tell_of_turned_away()
+                    self._sweep()
                     self._retain()
                 elif self._decider.feed.is_due(_steady_ms()):
                     self._end_turn(self._turn())
@@ -315,17 +323,31 @@ class Hub:
             extra={"action": "slow_reader"},
         )
 
-    def _tell_of_turned_away(self) -> None:
-        count = self._counts["turned_away"]
-        if count > self._turned_away and time.monotonic() >= self._tell_again_at:
-            logger.error(
-                "%d connections were turned away: hardly any file is left for them; raise the limit of open files "
-                "(ulimit -n), which is %d",
-                count - self._turned_away,
-                resource.getrlimit(resource.RLIMIT_NOFILE)[0],
-                extra={"action": "turned_away"},
-            )
-            self._turned_away, self._tell_again_at = count, time.monotonic() + _TELL_AGAIN_S
+    def _sweep(self) -> None:
+        """Close the connections that nobody uses, and tell of those that were turned away."""
+        if time.monotonic() >= self._sweep_at:
+            self._sweep_at = time.monotonic() + SESSIONLESS_S
+            self._open_router().close_sessionless(self._decider.state.roster.sessions.keys())
+        self._tell_count(
+            "turned_away",
+            logging.ERROR,
+            "%d connections were turned away: hardly any file is left for them; raise the limit of open files "
+            "(ulimit -n), which is %d",
+            resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        )
+        self._tell_count(
+            "crowded_out",
+            logging.WARNING,
+            "%d connections that came and proved no key were closed to make room for others; a firewall could keep "
+            "whoever makes them away",
+        )
+
+    def _tell_count(self, name: str, level: int, sentence: str, *more: object) -> None:
+        """Log how far a count went up; not more often than people want to read it."""
+        count, now = self._counts[name], time.monotonic()
+        if count > self._told_counts[name] and now >= self._tell_again_at.get(name, 0.0):
+            logger.log(level, sentence, count - self._told_counts[name], *more, extra={"action": name})
+            self._told_counts[name], self._tell_again_at[name] = count, now + _TELL_AGAIN_S
 
     def _kick(self, link: Link) -> None:
         assert isinstance(link, bytes)

@@ -128,7 +128,8 @@ class Dealer:
                     KeyRefused(f"the hub at {self.endpoint} does not know this key; ask its operator to accept it")
                 )
             elif event in (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL):
-                self._end(HubUnreachable(f"what answers at {self.endpoint} does not have the hub's key"))
+                lost = f"what answers at {self.endpoint} does not have the hub's key, or too many connect to it at once"
+                self._end(HubUnreachable(lost))
             elif event in (zmq.EVENT_CLOSED, zmq.EVENT_DISCONNECTED):
                 lost = (
                     f"the hub at {self.endpoint} went away" if self.up.done() else f"no hub answers at {self.endpoint}"

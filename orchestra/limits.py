@@ -97,7 +97,7 @@ ORIGIN_KEPT_DAYS: Final = 7  # how long a client that went away may come back an
 INVITATIONS_MAX: Final = 1000  # those that are over count for a week, so that they can say so
 INVITATION_USES_MAX: Final = 1000  # keys one invitation may enrol
 INVITATION_S_MAX: Final = 30 * 86_400.0  # how long one may be open
-KEYS_PER_PEER_MAX: Final = 64  # that one message is sealed for
+KEYS_PER_PEER_MAX: Final = 64  # that one message is sealed for, and that a peer may make for itself by rotating
 GRANTS_MAX: Final = 100  # of one peer; patterns stand for many addresses
 TOKEN_CHARS_MAX: Final = 4096  # half of what web servers take as one header
 TOKEN_S_MAX: Final = 30 * 86_400.0  # how long a token may live: for longer there are keys
@@ -119,6 +119,12 @@ RETENTION_FLOOR_S: Final = 3600.0  # what is younger stays, however large the da
 ACKS_HELD_MAX: Final = 512  # acknowledgements that wait for the next commit; losing one means a redelivery
 ACKS_HELD_S: Final = 0.02  # how long they wait at most
 HANDSHAKE_MS: Final = 5000  # a connection that has not proved its key by then is closed
+LOBBY_MAX: Final = 512  # connections without a proved key: each may make the hub hold one frame, 768 MiB in all
+LOBBY_PER_SOURCE_MAX: Final = 128  # of one address; a handshake takes milliseconds, so many more get in each second
+LOBBY_PATIENCE_MS: Final = 1000  # who has been there for longer makes room for who comes
+SESSIONLESS_S: Final = 5.0  # a connection that proved its key and has no session for so long is closed
+assert LOBBY_PER_SOURCE_MAX < LOBBY_MAX
+assert LOBBY_PATIENCE_MS < HANDSHAKE_MS
 
 # What a client lets pass before it gives up.
 CONNECT_S: Final = 5.0  # from the first byte to WELCOME

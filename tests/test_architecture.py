@@ -57,6 +57,7 @@ PURE = [
     "hub/hello.py",
     "hub/hubstate.py",
     "hub/inputs.py",
+    "hub/lobby.py",
     "hub/mailbox.py",
     "hub/news.py",
     "hub/post.py",

@@ -66,6 +66,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
             "silent",
             "slow_reader",
             "keys_refused",
+            "crowded_out",
             "turns_undone",
         )
         if counts.get(name)
