@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from orchestra.address import Address, parse_address
 from orchestra.errors import BadOption, HubFull, InvitationOver, NotAllowed, NotFound, PeerError
 from orchestra.keys import fingerprint, is_public_key
-from orchestra.limits import INVITATION_S_MAX, INVITATION_USES_MAX, INVITATIONS_MAX, KEY_OVERLAP_S_MAX, PENDING_KEYS_MAX
+from orchestra.limits import (
+    INVITATION_S_MAX,
+    INVITATION_USES_MAX,
+    INVITATIONS_MAX,
+    KEY_OVERLAP_S_MAX,
+    KEYS_PER_PEER_MAX,
+    PENDING_KEYS_MAX,
+)
 from orchestra.wire import CALL, ERROR, REPLY, Record
 
 from .audit import Audit
@@ -158,11 +165,15 @@ class Enrolment:
 
         Raises:
             BadOption, NotAllowed: if `new` can't be a key of this peer.
+            HubFull: if it has as many keys as it may make by itself.
         """
         if not 0 <= overlap_ms <= KEY_OVERLAP_S_MAX * 1000:
             raise BadOption(f"overlap_ms must be 0 to {KEY_OVERLAP_S_MAX * 1000:.0f}")
         if new == old:
             raise BadOption("public_key is the one in use; make a new key pair")
+        mine = sum(1 for owner in self._state.keys.values() if owner == text)
+        if mine >= KEYS_PER_PEER_MAX and new not in self._state.keys:
+            raise HubFull(f"{text} has {mine} keys; let an operator revoke some first: orchestra keys list")
         self.accept(text, parse_address(text), new, now_ms=now_ms)
         self.key_ends[old] = self._state.writes.key_ends[old] = now_ms + overlap_ms
         return now_ms + overlap_ms

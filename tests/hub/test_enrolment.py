@@ -7,7 +7,7 @@ import pytest
 from orchestra import wire
 from orchestra.hub.enrolment import Stranger
 from orchestra.keys import fingerprint, make_key_pair
-from orchestra.limits import INVITATION_S_MAX, INVITATION_USES_MAX, INVITATIONS_MAX, PENDING_KEYS_MAX
+from orchestra.limits import INVITATION_S_MAX, INVITATION_USES_MAX, INVITATIONS_MAX, KEYS_PER_PEER_MAX, PENDING_KEYS_MAX
 from orchestra.wire import Record
 
 from .fakehub import FakeHub, FakePeer, hello
@@ -265,6 +265,18 @@ def test_nobody_takes_the_key_of_another_by_rotating(hub: FakeHub) -> None:
     (other,) = [key for key, text in hub.state.keys.items() if text == "operator/o"]
     assert agent.call("keys.rotate", public_key=other, overlap_ms=0) == "not_allowed"
     assert agent.call("keys.rotate", public_key=mine, overlap_ms=0) == "bad_option"
+
+
+def test_a_peer_makes_so_many_keys_by_itself_at_most_and_may_repeat_the_last(hub: FakeHub) -> None:
+    agent, _ = _with_key(hub, "agent/new")
+    last = ""
+    for _ in range(KEYS_PER_PEER_MAX - 1):
+        hub.clock.advance(0.001)
+        last = make_key_pair().public
+        assert agent.call("keys.rotate", public_key=last, overlap_ms=HOUR_MS)["address"] == "agent/new"
+    assert agent.call("keys.rotate", public_key=make_key_pair().public, overlap_ms=HOUR_MS) == "hub_full"
+    assert agent.call("keys.rotate", public_key=last, overlap_ms=HOUR_MS)["address"] == "agent/new"
+    assert list(hub.state.keys.values()).count("agent/new") == KEYS_PER_PEER_MAX
 
 
 def _knock(hub: FakeHub, source: str, *, holds_all: bool = False) -> str:
