@@ -402,12 +402,12 @@ class Decider:
         self.post.ack(session, record[1], record[2], turn)
 
     def _nak(self, session: Session, record: Record, turn: Turn) -> None:
-        _, lease, seq, _, text, delay_ms = record
+        _, lease, seq, code, text, delay_ms = record
         task, letter = session.tasks.get(seq), session.letters.get(seq)
         if task is not None and task.lease == lease:
             self.tasks.give_back(session, task, turn, delay_ms=delay_ms, text=text)
         elif letter is not None and letter.lease == lease:
-            self.post.nak(session, letter, delay_ms=delay_ms, turn=turn)
+            self.post.nak(session, letter, delay_ms=delay_ms, why=text or code, turn=turn)
         else:
             raise StaleLease(f"{seq} is not held under lease {lease}")
 

@@ -83,6 +83,7 @@ def welcome(decider: Decider, link: Link, identity: str, record: Record, turn: T
         about=told,
         since_ms=turn.now_ms,
         heard_ms=turn.at_ms,
+        generation=peer.generation,
         origin=decider.state.roster.origin_of(peer, epoch),
         is_worker=is_worker,
         token=token,
@@ -123,6 +124,7 @@ def begin_work(decider: Decider, session: Session, turn: Turn) -> None:
     _replace_worker(decider, peer, turn)
     session.is_worker = True
     peer.live(session.epoch)
+    session.generation = peer.generation
     decider.state.writes.peers[peer.id] = peer
     decider.tasks.take_up(session, {})
 

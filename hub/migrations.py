@@ -25,6 +25,11 @@ def _tokens(database: SqliteDatabase) -> None:
     _execute(database, "UPDATE hub SET uid = ?", _new_uid())
 
 
+def _failed_deliveries(database: SqliteDatabase) -> None:
+    database.create_tables([models.FailedDelivery])
+    _execute(database, "ALTER TABLE receipt ADD COLUMN generation INTEGER NOT NULL DEFAULT 0")
+
+
 def _execute(database: SqliteDatabase, sql: str, *params: object) -> None:
     database.execute_sql(sql, params)  # type: ignore[no-untyped-call]
 
@@ -33,7 +38,7 @@ def _new_uid() -> str:
     return secrets.token_hex(8)
 
 
-STEPS: Final[tuple[Callable[[SqliteDatabase], None], ...]] = (_all_tables, _tokens)
+STEPS: Final[tuple[Callable[[SqliteDatabase], None], ...]] = (_all_tables, _tokens, _failed_deliveries)
 
 
 def migrate(database: SqliteDatabase) -> None:

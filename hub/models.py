@@ -176,7 +176,8 @@ class Receipt(_Table):
     """The messages to `recipient` from `first_seq` to `last_seq` came to `stage` (`orchestra.stage`) at once.
 
     Only what was said is kept: a later stage implies the earlier ones. Every seq of a range is of this recipient, so
-    the ranges of one recipient and stage never overlap. `session` is the number of the session that said it.
+    the ranges of one recipient and stage never overlap. `session` is the number of the session that said it, of that
+    `generation` of its peer (0 where an earlier release did not write it down).
     """
 
     recipient = IntegerField()
@@ -185,9 +186,29 @@ class Receipt(_Table):
     last_seq = IntegerField()
     at_ms = IntegerField()
     session = IntegerField()
+    generation = IntegerField(constraints=[SQL("DEFAULT 0")])
 
     class Meta:
         primary_key = CompositeKey("recipient", "stage", "first_seq")
+        without_rowid = True
+
+
+class FailedDelivery(_Table):
+    """An attempt at delivering a message that came to nothing: `session` was lost, silent, or did not take it (`why`).
+
+    The rows of a message are as many as its attempts at most, and go with it.
+    """
+
+    seq = IntegerField()
+    recipient = IntegerField()
+    attempt = IntegerField()
+    session = IntegerField()
+    generation = IntegerField()
+    at_ms = IntegerField()
+    why = TextField()
+
+    class Meta:
+        primary_key = CompositeKey("seq", "recipient", "attempt")
         without_rowid = True
 
 
@@ -367,6 +388,7 @@ TABLES: Final[tuple[type[Model], ...]] = (
     Message,
     Delivery,
     Receipt,
+    FailedDelivery,
     SendKey,
     Reply,
     Expiry,

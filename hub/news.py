@@ -125,7 +125,7 @@ class News:
         }
 
     def _receipt(self, run: list[int]) -> dict[str, Any]:
-        recipient, stage, first_seq, last_seq, at_ms, _ = run
+        recipient, stage, first_seq, last_seq, at_ms, *_ = run
         texts = self._state.texts
         told = {"recipient": texts[recipient], "stage": STAGES[stage], "at_ms": at_ms}
         return {**told, "first_seq": first_seq, "last_seq": last_seq}

@@ -27,8 +27,9 @@ from .turn import Fetch, Turn
 from .watches import Watches
 
 _DELIVERY_LEASE_MS: Final = int(DELIVERY_LEASE_S * 1000)
+_TEXT_CHARS_MAX: Final = 200  # of what is kept of why a message was not taken
 _NEVER_MS: Final = 2**63
-_NO_RUN: Final = [0] * 6  # of no peer: ids begin at 1
+_NO_RUN: Final = [0] * 7  # of no peer: ids begin at 1
 _RETRY_MS: Final = (0, 1000, 5000, 30_000, 120_000)
 """How long a message waits before its next attempt, by attempts that were not acknowledged in time."""
 
@@ -142,7 +143,7 @@ class Post:
             taken += 1
             settled.append((peer.id, letter.rank, seq))
             if seq != next_seq:
-                run = [peer.id, stage, seq, seq, turn.now_ms, session.number]
+                run = [peer.id, stage, seq, seq, turn.now_ms, session.number, session.generation]
                 receipts.append(run)
             run[3] = seq
             next_seq = seq + 1
@@ -157,9 +158,10 @@ class Post:
         if peer.mailbox.wants is not None:
             self.push(peer, turn)
 
-    def nak(self, session: Session, letter: Letter, *, delay_ms: int, turn: Turn) -> None:
+    def nak(self, session: Session, letter: Letter, *, delay_ms: int, why: str, turn: Turn) -> None:
         """The recipient does not take `letter` now."""
-        self._let_go(session, letter, delay_ms=delay_ms, turn=turn)
+        told = f"did not take it: {why[:_TEXT_CHARS_MAX]}" if why else "did not take it"
+        self._let_go(session, letter, told, delay_ms=delay_ms, turn=turn)
 
     def read(self, session: Session, stage: int, found: list[Mail], turn: Turn) -> int:
         """Settle messages that were read out of the inbox, wherever they are; return how many are at `stage` now."""
@@ -185,7 +187,7 @@ class Post:
         """What only `session` had is delivered again."""
         self.watches.session_ended(session)
         for letter in list(session.letters.values()):
-            self._let_go(session, letter, delay_ms=0, turn=turn)
+            self._let_go(session, letter, "ended without acknowledging it", delay_ms=0, turn=turn)
         self.push(session.peer, turn)
 
     def tick(self, turn: Turn) -> None:
@@ -196,9 +198,11 @@ class Post:
         for peer in self._state.roster.peers.values():
             for letter in list(peer.mailbox.in_flight.values()):
                 if letter.due_ms <= turn.at_ms and not self._may_stay(letter, turn):
+                    holder = self._state.roster.sessions.get(next(iter(letter.holders), None))
                     self._forget_elsewhere(letter, None)
                     letter.holders.clear()
-                    self._wait(peer, letter, delay_ms=_RETRY_MS[min(letter.attempt, len(_RETRY_MS) - 1)], turn=turn)
+                    delay_ms = _RETRY_MS[min(letter.attempt, len(_RETRY_MS) - 1)]
+                    self._wait(peer, letter, holder, "did not acknowledge it in time", delay_ms=delay_ms, turn=turn)
             if peer.sessions and not peer.mailbox.is_empty_handed:
                 self.push(peer, turn)
 
@@ -234,7 +238,7 @@ class Post:
             if (last[0], last[1], last[3], last[5]) == (session.peer.id, stage, seq - 1, session.number):
                 last[3] = seq
                 return
-        receipts.append([session.peer.id, stage, seq, seq, turn.now_ms, session.number])
+        receipts.append([session.peer.id, stage, seq, seq, turn.now_ms, session.number, session.generation])
 
     def _may_stay(self, letter: Letter, turn: Turn) -> bool:
         """A delivered letter stays with the sessions that may still say more of it, unless they let them pile up."""
@@ -280,16 +284,22 @@ class Post:
         letter.lease = next(self._state.numbers.leases)
         letter.due_ms = turn.at_ms + _DELIVERY_LEASE_MS
 
-    def _let_go(self, session: Session, letter: Letter, *, delay_ms: int, turn: Turn) -> None:
+    def _let_go(self, session: Session, letter: Letter, why: str, *, delay_ms: int, turn: Turn) -> None:
         session.letters.pop(letter.seq, None)
         letter.holders.discard(session.link)
         if not letter.holders:
-            self._wait(session.peer, letter, delay_ms=delay_ms, turn=turn)
+            self._wait(session.peer, letter, session, why, delay_ms=delay_ms, turn=turn)
 
-    def _wait(self, peer: Peer, letter: Letter, *, delay_ms: int, turn: Turn) -> None:
+    def _wait(self, peer: Peer, letter: Letter, holder: Session | None, why: str, *, delay_ms: int, turn: Turn) -> None:
+        """An attempt at `letter` came to nothing; `holder` had it, and `why` says what it did."""
         if letter.is_delivered:
             peer.mailbox.in_flight.pop(letter.seq, None)
-        elif letter.attempt >= DELIVERY_ATTEMPTS_MAX:
+            return
+        number, generation = (holder.number, holder.generation) if holder is not None else (0, 0)
+        self._state.writes.failed_deliveries.append(
+            (letter.seq, peer.id, letter.attempt, number, generation, turn.now_ms, why)
+        )
+        if letter.attempt >= DELIVERY_ATTEMPTS_MAX:
             peer.mailbox.settle(letter.seq)
             self._state.writes.settled.append((peer.id, letter.rank, letter.seq))
             self._bury(letter.seq, peer, "too many attempts", turn)

@@ -58,7 +58,7 @@ class Pulse:
             tasks = sum(row[4] == TASK for row in writes.messages)
             counts["submitted"] += tasks
             counts["messages"] += len(writes.messages) - tasks
-        for _, stage, first_seq, last_seq, at_ms, _ in writes.receipts:
+        for _, stage, first_seq, last_seq, at_ms, *_ in writes.receipts:
             counts["receipts"] += last_seq - first_seq + 1
             if stage != READ:  # that is how quick a person is
                 self._sample("delivery", first_seq, at_ms)

@@ -42,19 +42,29 @@ def mail(rows: Rows, recipient: int, seq: int) -> Mail:
     return Mail(seq, None, False, stage)
 
 
-def receipts_of(rows: Rows, recipient: int, seq: int) -> list[tuple[int, int, int]]:
-    """Return what was said of `seq`: (stage, ms, session), the latest stage last."""
+def receipts_of(rows: Rows, recipient: int, seq: int) -> list[tuple[int, int, int, int]]:
+    """Return what was said of `seq`: (stage, ms, session, generation), the latest stage last."""
     found = []
     for stage in (DELIVERED, READ, ACKED):
         # Ranges of one stage never overlap, so the nearest that begins before is the only one that may hold it.
         sql = """
-            SELECT last_seq, at_ms, session FROM receipt
+            SELECT last_seq, at_ms, session, generation FROM receipt
             WHERE recipient = ? AND stage = ? AND first_seq <= ? ORDER BY first_seq DESC LIMIT 1
         """
-        for last_seq, at_ms, session in rows(sql, recipient, stage, seq):
+        for last_seq, at_ms, session, generation in rows(sql, recipient, stage, seq):
             if last_seq >= seq:
-                found.append((stage, at_ms, session))
+                found.append((stage, at_ms, session, generation))
     return found
+
+
+def failed_deliveries(rows: Rows, recipient: int, seq: int) -> list[dict[str, Any]]:
+    """Return the attempts at delivering `seq` to `recipient` that came to nothing, in order."""
+    sql = """
+        SELECT attempt, session, generation, at_ms, why FROM failed_delivery
+        WHERE seq = ? AND recipient = ? ORDER BY attempt
+    """
+    names = ("attempt", "session", "generation", "at_ms", "why")
+    return [dict(zip(names, row, strict=True)) for row in rows(sql, seq, recipient)]
 
 
 def message(rows: Rows, seq: int) -> dict[str, Any] | None:
@@ -125,18 +135,20 @@ def _recipients(rows: Rows, seq: int, recipient: int, to: str) -> list[dict[str,
 
 
 def where(rows: Rows, recipient: int, seq: int) -> dict[str, Any]:
-    """Return how far message `seq` is for `recipient`: its stage, why it is dead, and every receipt in order."""
+    """Return how far message `seq` is for `recipient`: its stage, why it is dead, every receipt and failed attempt."""
     attempt, is_unread = 0, False
     sql = f"SELECT attempt FROM delivery WHERE recipient = ? AND rank IN {_RANKS} AND seq = ?"
     for row in rows(sql, recipient, seq):
         attempt, is_unread = row[0], True
     said: list[dict[str, Any]] = [
-        {"stage": STAGES[stage], "at_ms": at_ms, "session": session, "reason": ""}
-        for stage, at_ms, session in receipts_of(rows, recipient, seq)
+        {"stage": STAGES[stage], "at_ms": at_ms, "session": session, "generation": generation, "reason": ""}
+        for stage, at_ms, session, generation in receipts_of(rows, recipient, seq)
     ]
     for each in _dead(rows, seq):
         if each["id"] == recipient:
-            said.append({"stage": DEAD, "at_ms": each["at_ms"], "session": 0, "reason": each["reason"]})
+            said.append(
+                {"stage": DEAD, "at_ms": each["at_ms"], "session": 0, "generation": 0, "reason": each["reason"]}
+            )
     last = said[-1] if said else {"stage": STAGES[0], "reason": ""}
     return {
         "stage": last["stage"],
@@ -144,6 +156,7 @@ def where(rows: Rows, recipient: int, seq: int) -> dict[str, Any]:
         "attempt": attempt,
         "is_unread": is_unread,
         "receipts": said,
+        "failed": failed_deliveries(rows, recipient, seq),
     }
 
 

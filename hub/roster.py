@@ -49,6 +49,8 @@ class Session:
     about: dict[str, str]
     since_ms: int
     heard_ms: int
+    generation: int = 0
+    """Which life of its peer's name it belongs to."""
     origin: Origin | None = None
     letters: dict[int, Letter] = field(default_factory=dict)
     """Messages it was sent and did not acknowledge, by seq."""

@@ -60,8 +60,9 @@ _EXPIRY: Final = "INSERT INTO expiry VALUES (?,?,?)"
 _EXPIRED: Final = "DELETE FROM expiry WHERE at_ms=? AND seq=? AND recipient=?"
 _DELIVERED: Final = "UPDATE delivery SET delivered_ms=? WHERE recipient=? AND rank=? AND seq=?"
 _RECEIPT: Final = (
-    "INSERT INTO receipt VALUES (?,?,?,?,?,?) ON CONFLICT DO UPDATE SET last_seq=max(last_seq, excluded.last_seq)"
+    "INSERT INTO receipt VALUES (?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET last_seq=max(last_seq, excluded.last_seq)"
 )
+_FAILED_DELIVERY: Final = "INSERT OR REPLACE INTO failed_delivery VALUES (?,?,?,?,?,?,?)"  # a crash counts anew
 _ORIGIN: Final = (
     "INSERT INTO origin VALUES (?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE "
     "SET last_n=excluded.last_n, last_seq=excluded.last_seq, used_ms=excluded.used_ms"
@@ -289,6 +290,8 @@ class Store:
                     many(_ATTEMPT, writes.attempts)
                 if writes.delivered:
                     many(_DELIVERED, writes.delivered)
+                if writes.failed_deliveries:
+                    many(_FAILED_DELIVERY, writes.failed_deliveries)
                 if writes.receipts:
                     many(_RECEIPT, writes.receipts)
                 if writes.settled:
@@ -333,7 +336,7 @@ class Store:
         with _told(self._path), self.database.atomic("IMMEDIATE"):
             many = self._connection.executemany
             gone = [(seq,) for seq in (*removal.messages, *removal.tasks)]
-            for table in ("message", "send_key", "reply"):
+            for table in ("message", "failed_delivery", "send_key", "reply"):
                 many(f"DELETE FROM {table} WHERE seq = ?", gone)
             for table, column in _TASK_TABLES:
                 many(f"DELETE FROM {table} WHERE {column} = ?", [(seq,) for seq in removal.tasks])

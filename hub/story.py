@@ -14,7 +14,7 @@ from orchestra.task import RANK, RETRYABLE, TaskState
 from orchestra.wire import MESSAGE
 
 from .board import Board
-from .roster import Peer, Roster
+from .roster import Roster
 from .turn import Turn
 from .waiting import span, why_undelivered, why_waiting
 
@@ -40,7 +40,7 @@ def moment_of_message(message: dict[str, Any], roster: Roster, turn: Turn) -> di
     waiting = [roster.peers[each["recipient"]] for each in message["recipients"] if each["stage"] == STAGES[0]]
     return {
         "why": {peer.text: why_undelivered(peer, message["seq"], turn) for peer in waiting[:_NAMED_MAX]},
-        "sessions": {session.number: _session(peer, session.about) for peer in peers for session in peer.sessions},
+        "sessions": {session.number: _where(session.about) for peer in peers for session in peer.sessions},
     }
 
 
@@ -50,9 +50,15 @@ def moment_of_task(seq: int, board: Board, roster: Roster) -> dict[str, Any]:
     return {"why": why_waiting(task, board, roster) if task is not None else ""}
 
 
-def _session(peer: Peer, about: dict[str, str]) -> str:
-    told = [f"generation {peer.generation}", *(f"{name} {about[name]}" for name in ("host", "pid") if name in about)]
-    return ", ".join(told)
+def _where(about: dict[str, str]) -> list[str]:
+    return [f"{name} {about[name]}" for name in ("host", "pid") if name in about]
+
+
+def _session(said: dict[str, Any], sessions: dict[int, list[str]]) -> str:
+    """Name the session of a receipt or attempt, with what is known of it."""
+    life = [f"generation {said['generation']}"] if said["generation"] else []
+    told = ", ".join([*life, *sessions.get(said["session"], ())])
+    return f"session {said['session']}{f' ({told})' if told else ''}"
 
 
 # Messages.
@@ -119,14 +125,16 @@ def _where_else(found: dict[str, Any], *, is_logged: bool) -> str:
     return f"it is not in the log of {to} any more: a newer entry took its place, or retention removed it"
 
 
-def _receipt_lines(where: dict[str, Any], sessions: dict[int, str]) -> Iterator[Line]:
+def _receipt_lines(where: dict[str, Any], sessions: dict[int, list[str]]) -> Iterator[Line]:
+    for each in where["failed"]:
+        what = f"attempt {each['attempt']} came to nothing: {_session(each, sessions)} {each['why']}"
+        yield Line(each["at_ms"], where["recipient"], what)
     did = {STAGES[DELIVERED]: "got it", STAGES[READ]: "read it", STAGES[ACKED]: "dealt with it"}
     for each in where["receipts"]:
         if each["stage"] == DEAD:
             yield Line(each["at_ms"], _HUB, f"gave up on {where['recipient']}: {each['reason']}")
         else:
-            known = f" ({sessions[each['session']]})" if each["session"] in sessions else ""
-            what = f"{did[each['stage']]} ({each['stage']}), says session {each['session']}{known}"
+            what = f"{did[each['stage']]} ({each['stage']}), says {_session(each, sessions)}"
             yield Line(each["at_ms"], where["recipient"], what)
 
 

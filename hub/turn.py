@@ -116,7 +116,10 @@ class Writes:
     delivered: list[tuple[int, int, int, int]] = field(default_factory=list)
     """(ms, recipient, rank, seq): the recipient has it, and has not read it."""
     receipts: list[list[int]] = field(default_factory=list)
-    """[recipient, stage, first seq, last seq, ms, session]: a run of consecutive seqs that came to a stage at once."""
+    """[recipient, stage, first seq, last seq, ms, session, generation]: a run of consecutive seqs that came to a stage
+    at once."""
+    failed_deliveries: list[tuple[int, int, int, int, int, int, str]] = field(default_factory=list)
+    """(seq, recipient, attempt, session, generation, ms, why)."""
     dead: list[tuple[int, int, str, int]] = field(default_factory=list)
     """(seq, recipient, reason, ms)."""
     dead_closed: dict[tuple[int, int], tuple[int, int, int | None]] = field(default_factory=dict)
@@ -166,6 +169,7 @@ class Writes:
             or self.audit
             or self.addresses
             or self.attempts
+            or self.failed_deliveries
             or self.dead
             or self.dead_closed
             or self.expired

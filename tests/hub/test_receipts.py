@@ -22,7 +22,7 @@ def _number(peer: FakePeer) -> int:
 
 
 def _said(hub: FakeHub, text: str, seq: int) -> list[int]:
-    return [stage for stage, _, _ in receipts_of(hub.store.rows, hub.peer(text).id, seq)]
+    return [stage for stage, *_ in receipts_of(hub.store.rows, hub.peer(text).id, seq)]
 
 
 def test_a_later_stage_implies_the_earlier_and_dead_implies_none() -> None:

@@ -41,15 +41,20 @@ def _stored(hub: FakeHub) -> list[int]:
 def test_a_message_that_was_acknowledged_goes_after_its_days_and_its_receipts_with_it(hub: FakeHub) -> None:
     sender, reader = hub.join("operator/o"), hub.join("matrix/m", credit=9)
     sender.send("matrix/m")
+    (first,) = reader.take()
+    reader.say([wire.NAK, first[1], first[3], "busy", "", 0])
+    hub.tick()
     reader.ack(*reader.take())
     _later(hub, sender, reader, days=20)
     young = sender.send("matrix/m")
     reader.ack(*reader.take())
     assert hub.retain() == Counter()
+    assert hub.column("SELECT why FROM failed_delivery") == ["did not take it: busy"]
     _later(hub, sender, reader, days=11)
     assert hub.retain() == Counter(messages=1, receipts=1)
     assert _stored(hub) == [young]
     assert hub.column("SELECT first_seq FROM receipt") == [young]
+    assert hub.column("SELECT why FROM failed_delivery") == []
 
 
 def test_a_message_that_is_owed_or_unread_never_goes(hub: FakeHub) -> None:

@@ -49,9 +49,9 @@ def test_the_story_of_a_message_names_every_stage_with_its_session(hub: FakeHub)
     hub.clock.advance(1)
     assert _story(sender, seq) == [
         ("operator/o", f"sent message {seq} to matrix/m (priority high)"),
-        ("matrix/m", f"got it (delivered), says session {_number(matrix)} (generation 2, host box, pid 7)"),
-        ("matrix/m", f"read it (read), says session {number}"),
-        ("matrix/m", f"dealt with it (acked), says session {number}"),
+        ("matrix/m", f"got it (delivered), says session {_number(matrix)} (generation 1, host box, pid 7)"),
+        ("matrix/m", f"read it (read), says session {number} (generation 2)"),
+        ("matrix/m", f"dealt with it (acked), says session {number} (generation 2)"),
         ("hub", "nothing is left to do: matrix/m has dealt with it"),
     ]
 
@@ -90,8 +90,10 @@ def test_the_story_of_a_dead_letter_says_what_became_of_it(hub: FakeHub) -> None
     (again,) = sender.call("dead.resend", seqs=[one])["resent"]
     sender.call("dead.drop", seqs=[two])
     new = again["resent_seq"]
+    did_not = f"came to nothing: session {_number(agent)} did not take it: busy"
     assert _story(sender, one) == [
         ("operator/o", f"sent message {one} to agent/a"),
+        *(("agent/a", f"attempt {number} {did_not}") for number in range(1, DELIVERY_ATTEMPTS_MAX + 1)),
         ("hub", "gave up on agent/a: too many attempts"),
         ("operator/o", f"sent it again to agent/a as {new}"),
         ("hub", f"it went to agent/a again: orchestra trace {new}"),
@@ -201,6 +203,18 @@ def test_a_delivery_that_nobody_acknowledges_shows_its_attempts(hub: FakeHub) ->
     pass_time(hub, agent, DELIVERY_LEASE_S)
     sender = sender.again()
     assert _end(sender, seq) == "agent/a did not take attempt 1; the next comes in 1 s"
+    silent = _number(agent)
+    pass_time(hub, agent, 1.0)
+    worker = hub.join("agent/a", credit=9, slots=1, about={"host": "box"})
+    lost = _number(worker)
+    agent.vanish()
+    worker.vanish()
+    hub.restart()
+    assert _story(hub.join("operator/o"), seq)[1:-1] == [
+        ("agent/a", f"attempt 1 came to nothing: session {silent} did not acknowledge it in time"),
+        ("agent/a", f"attempt 2 came to nothing: session {silent} ended without acknowledging it"),
+        ("agent/a", f"attempt 3 came to nothing: session {lost} (generation 1) ended without acknowledging it"),
+    ]
 
 
 def test_the_story_of_a_task_tells_its_terms_its_pause_its_question_and_its_checkpoint(hub: FakeHub) -> None:
