@@ -172,8 +172,8 @@ def _works_twice(whole: Any) -> Any:
 
 
 def _settles_what_dies_silently(whole: Any) -> Any:
-    def wait(self: Post, peer: Any, letter: Letter, *, delay_ms: int, turn: Turn) -> None:
-        whole(self, peer, letter, delay_ms=delay_ms, turn=turn)
+    def wait(self: Post, peer: Any, letter: Letter, holder: Any, why: str, *, delay_ms: int, turn: Turn) -> None:
+        whole(self, peer, letter, holder, why, delay_ms=delay_ms, turn=turn)
         self._state.writes.dead.clear()
 
     return wait
