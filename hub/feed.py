@@ -63,7 +63,7 @@ class Feed:
         if not self._watchers:
             self._pulse.begin(turn.at_ms)
         self._watchers[session.link] = _Watcher(self._n, self._n)
-        told = {"address": peer.text, "grants": list(grants.of(peer))}
+        told = {"address": peer.text, "grants": session.rights.shown()}
         return {**told, "n": self._n, "unseen_max": FEED_UNSEEN_MAX, "now_ms": turn.now_ms}
 
     def seen(self, session: Session, n: int) -> None:

@@ -76,6 +76,14 @@ class Rights(NamedTuple):
     peer: Peer
     token: tuple[str, ...] | None = None
 
+    def shown(self) -> list[str]:
+        """Return the grants as people read them: those of a token whose action its peer may do at all."""
+        given = of(self.peer)
+        if self.token is None:
+            return list(given)
+        actions = {grant.partition(":")[0] for grant in given}
+        return [grant for grant in self.token if grant.partition(":")[0] in actions]
+
 
 def check_once(session: Session, action: str, target: str = "") -> None:
     """As `check`, remembered for the session: what its peer may do changes only with a new one.

@@ -23,6 +23,7 @@ from .unpack import unpack
 
 _HEAD_BYTES: Final = 1000  # of a body, from which its line is made
 _TAIL_BYTES: Final = 4 * FEED_TEXT_CHARS  # of output: as many characters, whatever they are
+_QUEUES_TOLD: Final = 16  # of one peer
 OPTIONS_TOLD: Final = ("entry", "reply_to", "resend_of", "sealed")
 
 _Key = TypeVar("_Key")
@@ -45,9 +46,11 @@ class News:
         self._receipts: deque[list[int]] = deque()
         self._dead: dict[tuple[int, int], dict[str, Any]] = {}
         self._peers: dict[str, Peer] = {}
+        self._has_keys = False
 
     def __bool__(self) -> bool:
-        return bool(self._sent or self._tasks or self._progress or self._receipts or self._dead or self._peers)
+        kinds = (self._sent, self._tasks, self._progress, self._receipts, self._dead, self._peers, self._has_keys)
+        return any(kinds)
 
     def take(self, writes: Writes) -> None:
         """Take in what was committed."""
@@ -63,6 +66,7 @@ class News:
         for (seq, recipient), (at_ms, by, resent_seq) in writes.dead_closed.items():
             facts = {"seq": seq, "recipient": texts[recipient], "at_ms": at_ms, "closed_by": texts[by]}
             self._put(self._dead, (seq, recipient), {**facts, "resent_seq": resent_seq or 0})
+        self._has_keys |= bool(writes.audit)
         for seq in writes.revived:
             self._put(self._dead, (seq, 0), {"seq": seq, "recipient": "", "at_ms": 0, "closed_by": "task.retry"})
 
@@ -87,6 +91,7 @@ class News:
             "receipts": [self._receipt(run) for run in self._receipts],
             "dead": list(self._dead.values()),
             "peers": [told_of(peer) for peer in self._peers.values()],
+            "keys": self._has_keys,
         }
         self.clear()
         return {name: value for name, value in told.items() if value}
@@ -145,8 +150,14 @@ class News:
 
 
 def told_of(peer: Peer) -> dict[str, Any]:
-    """Return where a peer stands and what it has to do."""
-    return {**presence.facts(peer), "generation": peer.generation, "load": load_of(peer)}
+    """Return where a peer stands, what it serves and what it has to do."""
+    queues = sorted({queue for session in peer.sessions for queue in session.queues})
+    return {
+        **presence.facts(peer),
+        "generation": peer.generation,
+        "queues": queues[:_QUEUES_TOLD],
+        "load": load_of(peer),
+    }
 
 
 def load_of(peer: Peer) -> list[int]:

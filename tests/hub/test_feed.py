@@ -28,11 +28,14 @@ class Watcher:
     def events(self) -> list[dict[str, Any]]:
         return [record[2] for record in self.peer.took(EVENT) if record[1] == "feed"]
 
+    def events_after_a_while(self) -> list[dict[str, Any]]:
+        self.hub.tick(FEED_S)
+        return self.events()
+
     def news(self) -> dict[str, list[dict[str, Any]]]:
         """Let the next news come; return all since the last look, by kind."""
-        self.hub.tick(FEED_S)
         told: dict[str, list[dict[str, Any]]] = {}
-        for event in self.events():
+        for event in self.events_after_a_while():
             for kind, items in event.items():
                 if isinstance(items, list):
                     told.setdefault(kind, []).extend(items)
@@ -130,13 +133,22 @@ def test_a_dead_letter_is_told_of_and_what_became_of_it(hub: FakeHub, watcher: W
 
 
 def test_who_comes_goes_or_is_away_is_told_with_its_load(hub: FakeHub, watcher: Watcher) -> None:
-    agent = hub.join("agent/a", slots=3)
+    agent = hub.join("agent/a", slots=3, queues=("queue/q",))
     (told,) = watcher.news()["peers"]
     assert (told["address"], told["state"], told["load"]) == ("agent/a", "online", [0, 3, 0, 0])
+    assert told["queues"] == ["queue/q"]
     agent.call("presence.set", state="away", text="lunch")
     agent.vanish()
     told = watcher.news()["peers"][-1]
     assert (told["state"], told["away_text"], told["load"]) == ("offline", "lunch", [0, 0, 0, 0])
+
+
+def test_that_something_was_decided_about_keys_is_told_without_what(hub: FakeHub, watcher: Watcher) -> None:
+    hub.enrol("matrix/m")
+    watcher.news()
+    watcher.peer.call("keys.grant", address="matrix/m", add=["send:agent/a"])
+    (event,) = watcher.events_after_a_while()
+    assert event == {"n": event["n"], "at_ms": hub.clock.now_ms, "keys": True}
 
 
 def test_of_one_task_only_where_it_stands_is_told(hub: FakeHub, watcher: Watcher) -> None:
