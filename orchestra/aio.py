@@ -868,18 +868,24 @@ class Client:
         return Subscription(self._line, channel, after, cursor)
 
     async def publish(
-        self, channel: str, body: str | bytes, *, entry: str | None = None, if_version: int | None = None
+        self,
+        channel: str,
+        body: str | bytes,
+        *,
+        entry: str | None = None,
+        if_version: int | None = None,
+        key: str | None = None,
     ) -> int:
         """Publish to a channel; return the entry's seq once the hub has it on disk.
 
         An `entry` has a name, and overwrites the earlier one of that name. With `if_version` only if that was the seq
-        `if_version`; 0 says that there must be none.
+        `if_version`; 0 says that there must be none. What was published under a `key` before is not published again.
 
         Raises:
             Conflict: if the newest entry of that name is another; the sentence says which, and who wrote it.
             UnknownRecipient: if there is no such channel.
         """
-        options = {"entry": entry, "if_version": if_version}
+        options = {"entry": entry, "if_version": if_version, "key": key}
         chosen = {name: value for name, value in options.items() if value is not None}
         n = await self._next_send(channel, _bytes(body), wire.MESSAGE, chosen or None)
         return await self._sends[n]

@@ -248,10 +248,16 @@ class Client:
         return Subscription(self._loop, self._client.subscribe(channel, after=after, cursor=cursor))
 
     def publish(
-        self, channel: str, body: str | bytes, *, entry: str | None = None, if_version: int | None = None
+        self,
+        channel: str,
+        body: str | bytes,
+        *,
+        entry: str | None = None,
+        if_version: int | None = None,
+        key: str | None = None,
     ) -> int:
         """Publish to a channel; return the entry's seq. An `entry` has a name, and overwrites the earlier one."""
-        return self._loop.run(self._client.publish(channel, body, entry=entry, if_version=if_version))
+        return self._loop.run(self._client.publish(channel, body, entry=entry, if_version=if_version, key=key))
 
     def remove_entry(self, channel: str, entry: str, *, if_version: int | None = None) -> int:
         """Remove what a channel holds under a name, and tell those who follow."""

@@ -42,6 +42,7 @@ OrchestraError                     has a `code` for machines and one sentence fo
     ├── PortInUse
     ├── BadFile                    a task or result file of the old protocol that is not taken, with the reason
     │   └── UnfinishedFile         try again later: somebody may still be writing it
+    ├── GitHubFault                GitHub, or gh, refused something or can't be reached
     └── StorageFault               the disk is full, or the database refused a commit
         └── Damaged                the database is damaged, or no database
         └── MemoryDamaged          the file of a memory; what can be read can be saved
@@ -229,6 +230,16 @@ class BadFile(WorldFault):
 
 class UnfinishedFile(BadFile):
     code, is_temporary = "unfinished_file", True
+
+
+class GitHubFault(WorldFault):
+    """`status`: of its HTTP answer; 0 where there was none."""
+
+    code = "github"
+
+    def __init__(self, text: str, *, status: int = 0) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class StorageFault(WorldFault):

@@ -166,3 +166,11 @@ RECALL_TERMS_MAX: Final = 32  # words of a question that are searched for
 CONSOLIDATE_ROWS_MAX: Final = 500  # newest learnings that are compared, each with each
 GIT_WAIT_S: Final = 2.0  # for one question to git when a session is saved
 assert RECALL_CANDIDATES <= MEMORY_LIST_ROWS_MAX
+
+# What a memory and the hub tell each other.
+HUB_MEET_S: Final = 3.0  # that a command of a memory gives the hub to answer; what it has to say is kept meanwhile
+OUTBOX_LOOK_S: Final = 30.0  # how often a service looks for what other processes of its matrix could not send
+UNSENT_AT_ONCE: Final = 1000  # memories that the hub is told of between two looks into the outbox
+REPORT_TEXT_CHARS_MAX: Final = 16 * KIB  # of one text of an issue that is told to other matrices
+GITHUB_WAIT_S: Final = 30.0  # for one answer of GitHub, or of gh
+GITHUB_PAGES_MAX: Final = 100  # of 100 issues each, looked through for one that was created before a crash

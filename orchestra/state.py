@@ -3,6 +3,7 @@
 hub.db  hub.lock  hub.sock       the hub's
 hub.toml                         where the hub is and its public key: what a client here needs to find it
 keys/hub.key  keys/agent-x.key   one file per key pair; keys/hub-tokens.key signs tokens
+matrices/                        which clone has which name
 desks/                           sockets where the programs of tasks reach their agents
 outputs/                         outputs of tasks that were too long for their result
 """

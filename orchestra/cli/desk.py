@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from orchestra.limits import MEMORY_LIST_ROWS_MAX
+from orchestra.memory.words import Visibility
 
 from .shared import ago, clean, say
 
@@ -81,6 +82,20 @@ def author_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def project_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--project", default=None, show_default="the name of the clone's folder", help="Project it belongs to."
+    )(command)
+
+
+def tags_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--tag", "tags", multiple=True, help="A word to find it by; may be repeated.")(command)
+
+
+def visibility_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--visibility",
+        type=click.Choice([each.value for each in Visibility]),
+        default=Visibility.SHARED.value,
+        show_default=True,
+        help="private: this project only; shared: all projects of this memory; public: anybody.",
     )(command)
 
 

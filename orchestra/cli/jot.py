@@ -1,4 +1,4 @@
-"""`orchestra memory learn`, `issue` and `save`: what writes a memory."""
+"""`orchestra memory learn` and `save`: what writes a memory."""
 
 from __future__ import annotations
 
@@ -8,23 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestra.limits import MEMORY_LIST_ROWS_MAX, MEMORY_TEXT_CHARS_MAX
-from orchestra.memory.words import CATEGORIES, COMPONENTS, Confidence, Kind, Severity, Visibility, category_of
+from orchestra.limits import MEMORY_TEXT_CHARS_MAX
+from orchestra.memory.words import CATEGORIES, Confidence, Kind, category_of
 
-from .desk import Desk, author_option, desk_at, memory_options, project_option
-from .shared import FAILED, ago, print_json, say, table
+from .desk import Desk, author_option, desk_at, memory_options, project_option, tags_option, visibility_option
+from .shared import print_json
 
 if TYPE_CHECKING:
     from orchestra.memory.entry import Entry
-
-_tags = click.option("--tag", "tags", multiple=True, help="A word to find it by; may be repeated.")
-_visibility = click.option(
-    "--visibility",
-    type=click.Choice([each.value for each in Visibility]),
-    default=Visibility.SHARED.value,
-    show_default=True,
-    help="private: this project only; shared: all projects of this memory; public: anybody.",
-)
 
 
 @click.command()
@@ -41,8 +32,8 @@ _visibility = click.option(
     help="How sure you are; `validate` raises it.",
 )
 @click.option("--supersedes", type=click.IntRange(1), default=None, help="Number of the memory that this one replaces.")
-@_tags
-@_visibility
+@tags_option
+@visibility_option
 @project_option
 @author_option
 @memory_options
@@ -86,98 +77,14 @@ def _read(words: tuple[str, ...]) -> tuple[str, str, str]:
 
 
 @click.command()
-@click.argument("title", required=False)
-@click.option(
-    "-s",
-    "--severity",
-    type=click.Choice([each.value for each in Severity]),
-    default=Severity.MEDIUM.value,
-    show_default=True,
-    help="How bad it is.",
-)
-@click.option(
-    "-c", "--component", type=click.Choice(COMPONENTS), default="other", show_default=True, help="What is broken."
-)
-@click.option("-r", "--repro", default="", help="How to see it happen.")
-@click.option("-f", "--fix", default="", help="How to mend it; with --close, how it was mended.")
-@click.option("--text", "body", default="", help="What else there is to say.")
-@click.option("-l", "--list", "is_list", is_flag=True, help="List the open issues that have no link yet.")
-@click.option(
-    "--close", "close", type=click.IntRange(1), metavar="ID", default=None, help="Say that an issue is done with."
-)
-@click.option("--all", "is_all", is_flag=True, help="With --list: those of every project.")
-@_tags
-@_visibility
-@project_option
-@author_option
-@memory_options
-@click.pass_context
-def issue(
-    ctx: click.Context,
-    /,
-    title: str | None,
-    is_list: bool,
-    close: int | None,
-    is_all: bool,
-    project: str | None,
-    memory: Path | None,
-    as_json: bool,
-    fix: str,
-    **told: Any,
-) -> None:
-    """Report something that is broken: `issue "Saving hangs" -s critical -c chromadb --repro "…"`.
-
-    --list shows what is open, --close ID ends one.
-    """
-    if (title is not None) + is_list + (close is not None) != 1:
-        raise click.UsageError("give a TITLE, or --list, or --close ID")
-    with desk_at(memory, project=project) as desk:
-        if is_list:
-            ctx.exit(_list_open(desk, is_all=is_all, as_json=as_json))
-        if close is not None:
-            from orchestra.memory import notebook
-
-            closed = notebook.close_issue(desk.store, close, fix=fix, now_ms=desk.now_ms)
-            if as_json:
-                print_json(closed.shown())
-            else:
-                click.echo(f"issue #{closed.id} is closed")
-            return
-        from orchestra.memory.entry import Entry
-
-        entry = Entry(kind=Kind.ISSUE, title=title or "", fix=fix, project=desk.project, **told)
-        _stored(desk, entry, as_json=as_json)
-
-
-def _list_open(desk: Desk, *, is_all: bool, as_json: bool) -> int:
-    from orchestra.memory.recall import Filters
-
-    where, values = Filters(kind=Kind.ISSUE, project=None if is_all else desk.project, home=desk.project).where()
-    rest = f"WHERE {where} AND m.closed_ms IS NULL AND m.link = '' ORDER BY m.created_ms DESC, m.id DESC LIMIT ?"
-    found = desk.store.entries(rest, *values, MEMORY_LIST_ROWS_MAX)
-    if as_json:
-        print_json([entry.shown() for entry in found])
-    elif found:
-        rows = [
-            [f"#{each.id}", each.severity, each.component, each.title, ago(each.created_ms, now_ms=desk.now_ms)]
-            for each in found
-        ]
-        table(["ID", "SEVERITY", "COMPONENT", "TITLE", "REPORTED"], rows)
-    else:
-        say("no open issues")
-        return FAILED
-    return 0
-
-
-@click.command()
 @click.argument("summary", required=False)
 @click.option("--win", "wins", multiple=True, help="What went well; may be repeated.")
 @click.option("--challenge", "challenges", multiple=True, help="What was hard; may be repeated.")
 @click.option("--learning", "learnings", multiple=True, help="What was understood; may be repeated.")
 @click.option("--next", "next_steps", multiple=True, help="What to do next; may be repeated.")
 @click.option("--text", "body", default="", help="What else there is to say.")
-@_tags
-@_visibility
+@tags_option
+@visibility_option
 @project_option
 @author_option
 @memory_options

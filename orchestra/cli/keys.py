@@ -144,18 +144,33 @@ def join(code: str | None, state: Path | None, as_json: bool) -> None:
     invitation = decode_invitation(code or "")
     folder = StateFolder(state or default_folder())
     who = asyncio.run(enter(folder, invitation))
+    clone = _settle(who, folder)
     if as_json:
-        print_json({"address": str(who), "state": str(folder.path), "endpoints": list(invitation.card.endpoints)})
+        endpoints = list(invitation.card.endpoints)
+        facts = {"address": str(who), "state": str(folder.path), "endpoints": endpoints, "clone": clone}
+        print_json(facts)
         return
     click.echo(f"{who} is in: connected to {', '.join(invitation.card.endpoints)}")
     say(f"its key is {folder.key_of(who)}")
     where = f" --state {folder.path}" if state else ""
     following = {
         Kind.AGENT: f"orchestra-agent {who.name} --queue default{where} -- claude -p",
-        Kind.MATRIX: f"orchestra inbox --as {who}{where}",
+        Kind.MATRIX: "orchestra memory message --inbox" if clone else f"orchestra inbox --as {who}{where}",
         Kind.OPERATOR: f"orchestra status --as {who}{where}",
     }
+    if clone:
+        say(f"the clone {clone} is {who} from now on")
     say(f"next: {following[who.kind]}")
+
+
+def _settle(who: Address, folder: StateFolder) -> str:
+    """Let the clone we are in be the matrix that was let in; return where it is, or "" outside of a clone."""
+    if who.kind is not Kind.MATRIX:
+        return ""
+    from orchestra.matrix.identity import settle
+
+    root = settle(Path.cwd(), who, folder)
+    return str(root) if root else ""
 
 
 @click.group()

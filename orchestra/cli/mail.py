@@ -11,6 +11,7 @@ import click
 from orchestra.stage import STAGES
 from orchestra.task import Priority
 
+from .meet import keep_sent
 from .shared import (
     FAILED,
     Duration,
@@ -95,10 +96,12 @@ def send(
                 to, body, priority=priority, reply_to=reply_to, expires_s=expires_s, key=key, seal=seal
             )
             told(seq, STAGES[0])
+            await keep_sent(client, state, to, body, seq, is_sealed=seal)
             return
         sent = await client.send_watched(
             to, body, priority=priority, reply_to=reply_to, expires_s=expires_s, key=key, seal=seal
         )
+        await keep_sent(client, state, to, body, sent.seq, is_sealed=seal)
         try:
             await sent.reached(wait, timeout_s=timeout)
         finally:

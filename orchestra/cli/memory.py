@@ -1,4 +1,4 @@
-"""`orchestra memory`: what outlives a session, in one SQLite file of the clone. Needs no hub."""
+"""`orchestra memory`: what outlives a session, in one SQLite file of the clone. Needs no hub; messages wait for one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from .shared import Program
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "learn": ("jot:learn", "Keep something that was learned."),
-    "issue": ("jot:issue", "Report something that is broken; list and close issues."),
+    "issue": ("issue:issue", "Report something that is broken; list, promote and close issues."),
+    "message": ("message:message", "Send a message to other matrices, and read what came."),
     "save": ("jot:save", "Keep what this session did, with branch, commits and files."),
     "recall": ("recall:recall", "Find memories again; without a question, where you left off."),
     "list": ("recall:list_", "List memories, the newest first."),

@@ -200,11 +200,15 @@ def client_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def with_client(state: Path | None, address: str | None, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
-    """Connect, run `work`, and disconnect."""
+    """Connect, run `work`, and disconnect. Who acts as the matrix of a clone, in it, lets its memory meet the hub."""
     from orchestra import aio
 
     async def session() -> T:
         async with aio.connect(state=state, address=address) as client:
+            if address is not None and address.startswith("matrix/"):
+                from .meet import meet_as
+
+                await meet_as(client, state)
             return await work(client)
 
     return asyncio.run(session())

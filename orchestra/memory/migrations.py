@@ -70,6 +70,43 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
         """,
         "CREATE INDEX validation_memory ON validation (memory)",
     ),
+    (
+        """
+        CREATE TABLE letter (
+            id INTEGER PRIMARY KEY,
+            hub TEXT NOT NULL,
+            seq INTEGER NOT NULL,
+            memory INTEGER NOT NULL,
+            is_told INTEGER NOT NULL DEFAULT 0,
+            UNIQUE (hub, seq)
+        ) STRICT
+        """,
+        "CREATE INDEX letter_memory ON letter (memory)",
+        "CREATE INDEX letter_untold ON letter (hub) WHERE is_told = 0",
+        """
+        CREATE TABLE unsent (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            memory INTEGER NOT NULL UNIQUE,
+            rev INTEGER NOT NULL DEFAULT 1,
+            base INTEGER,
+            error TEXT NOT NULL DEFAULT ''
+        ) STRICT
+        """,
+        """
+        CREATE TRIGGER unsent_removed AFTER DELETE ON memory
+        BEGIN DELETE FROM unsent WHERE memory = old.id; END
+        """,
+        """
+        CREATE TRIGGER unsent_forgotten AFTER UPDATE OF forgotten_ms ON memory WHEN new.forgotten_ms IS NOT NULL
+        BEGIN DELETE FROM unsent WHERE memory = old.id; END
+        """,
+        "CREATE TABLE mailbox (id INTEGER PRIMARY KEY, hub TEXT NOT NULL UNIQUE, seq INTEGER NOT NULL) STRICT",
+        """
+        CREATE TABLE promotion (
+            id INTEGER PRIMARY KEY, memory INTEGER NOT NULL UNIQUE, began_ms INTEGER NOT NULL
+        ) STRICT
+        """,
+    ),
 )
 
 

@@ -67,4 +67,48 @@ class Validation(_Table):
     note = TextField()
 
 
-TABLES: Final[tuple[type[Model], ...]] = (Memory, Validation)
+class Letter(_Table):
+    """A message or context of this memory that a hub knows as `seq`. `is_told`: the hub knows that it was read here.
+
+    `hub` is the begin of the fingerprint of its public key. The row stays when the memory is purged, so that what was
+    removed here is not taken in again.
+    """
+
+    id = IntegerField(primary_key=True)
+    hub = TextField()
+    seq = IntegerField()
+    memory = IntegerField(index=True)
+    is_told = IntegerField()
+
+
+class Unsent(_Table):
+    """A memory that the hub is still to be told of; each change of it counts `rev` up.
+
+    `base`: the seq that a message answers, or the version that a context was made from. `error`: why the hub refused
+    it when it was said last.
+    """
+
+    id = IntegerField(primary_key=True)
+    memory = IntegerField(unique=True)
+    rev = IntegerField()
+    base = IntegerField(null=True)
+    error = TextField()
+
+
+class Mailbox(_Table):
+    """Up to which seq the messages of a hub were taken in."""
+
+    id = IntegerField(primary_key=True)
+    hub = TextField(unique=True)
+    seq = IntegerField()
+
+
+class Promotion(_Table):
+    """An issue that may have been created on GitHub at that time or later, with the answer lost."""
+
+    id = IntegerField(primary_key=True)
+    memory = IntegerField(unique=True)
+    began_ms = IntegerField()
+
+
+TABLES: Final[tuple[type[Model], ...]] = (Memory, Validation, Letter, Unsent, Mailbox, Promotion)

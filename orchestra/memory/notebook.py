@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from orchestra.errors import BadOption, NotFound
@@ -109,8 +109,12 @@ def forget(store: Store, ids: Iterable[int], *, is_undone: bool = False, now_ms:
     return get(store, wanted)
 
 
-def close_issue(store: Store, id: int, *, fix: str = "", now_ms: int) -> Entry:
+def close_issue(
+    store: Store, id: int, *, fix: str = "", now_ms: int, also: Callable[[Database], None] = lambda database: None
+) -> Entry:
     """Record that an issue is done with, and how; closing it again changes nothing but the fix.
+
+    `also` is done in the same transaction.
 
     Raises:
         NotFound: if it is not there. BadOption: if it is no issue.
@@ -122,6 +126,7 @@ def close_issue(store: Store, id: int, *, fix: str = "", now_ms: int) -> Entry:
         (closed_ms,) = database.all("SELECT closed_ms FROM memory WHERE id = ?", id)[0]
         values = {"closed_ms": closed_ms or now_ms, "updated_ms": now_ms, **({"fix": fix} if fix else {})}
         update(database, id, **values)
+        also(database)
 
     if fix:
         fix = replace(Entry(title="a fix", kind=Kind.CONTEXT), fix=fix).checked().fix

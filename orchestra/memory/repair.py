@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from peewee import PeeweeException
+from peewee import Model, PeeweeException
 
 from orchestra.errors import MemoryDamaged, OrchestraError, StorageFault
 from orchestra.limits import MEMORY_NUMBER_MAX
@@ -19,10 +19,11 @@ from orchestra.limits import MEMORY_NUMBER_MAX
 from . import fulltext
 from .database import Database
 from .entry import COLUMNS
-from .models import Validation
+from .models import TABLES, Memory
 from .store import Store, entry_of_row, insert
 
 _CAREFUL_TRIES: Final = 2000  # of ids in a row that can't be read; then the steps grow, since a page holds far fewer
+_BESIDE: Final = tuple(model for model in TABLES if model is not Memory)
 _TRIES_MAX: Final = 20_000  # then the rest is given up: 120,000 ids in a row can't be read
 
 
@@ -122,7 +123,7 @@ def _copy_rows(old: Path, new: Path) -> tuple[int, int]:
         source = sqlite3.connect(old)
         try:
             memories, unread = _readable(source, f"SELECT {', '.join(COLUMNS)} FROM memory")
-            validations, _ = _readable(source, "SELECT id, memory, author, at_ms, note FROM validation")
+            beside = {model: _readable(source, f"SELECT {_columns(model)} FROM {_name(model)}")[0] for model in _BESIDE}
         finally:
             source.close()
         lost = unread
@@ -136,10 +137,11 @@ def _copy_rows(old: Path, new: Path) -> tuple[int, int]:
                     good += 1
                 except (OrchestraError, PeeweeException, ValueError, TypeError, AttributeError):
                     bad += 1
-            for row in validations:
-                with suppress(PeeweeException):
-                    values = dict(zip(("id", "memory", "author", "at_ms", "note"), row, strict=True))
-                    Validation.insert(values).execute(database)
+            for model, rows in beside.items():
+                for row in rows:
+                    with suppress(PeeweeException):
+                        values = dict(zip(_columns(model).split(", "), row, strict=True))
+                        model.insert(values).execute(database)
             return good, bad
 
         saved, bad = target.write(work)
@@ -150,6 +152,14 @@ def _copy_rows(old: Path, new: Path) -> tuple[int, int]:
             with suppress(FileNotFoundError):
                 Path(name).unlink()
     return saved, lost
+
+
+def _name(model: type[Model]) -> str:
+    return str(model._meta.table_name)
+
+
+def _columns(model: type[Model]) -> str:
+    return ", ".join(model._meta.fields)
 
 
 def _readable(source: sqlite3.Connection, select: str) -> tuple[list[tuple[Any, ...]], int]:
@@ -176,10 +186,14 @@ def _readable(source: sqlite3.Connection, select: str) -> tuple[list[tuple[Any, 
 
 
 def _highest_id(source: sqlite3.Connection) -> int:
-    """Return the highest id that a memory ever had, so that the walk knows where it may end."""
+    """Return the highest id that a row ever had, so that the walk knows where it may end."""
     try:
-        row = source.execute("SELECT seq FROM sqlite_sequence WHERE name = 'memory'").fetchone()
-        (last,) = source.execute("SELECT coalesce(max(id), 0) FROM validation").fetchone()
-        return max(int(row[0]), int(last))
+        (last,) = source.execute("SELECT seq FROM sqlite_sequence WHERE name = 'memory'").fetchone()
+        highest = int(last)
     except (sqlite3.DatabaseError, TypeError, ValueError):
         return MEMORY_NUMBER_MAX
+    for model in _BESIDE:
+        with suppress(sqlite3.DatabaseError, TypeError, ValueError):  # an earlier release had no such table
+            (last,) = source.execute(f"SELECT coalesce(max(id), 0) FROM {_name(model)}").fetchone()
+            highest = max(highest, int(last))
+    return highest

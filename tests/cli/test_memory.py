@@ -14,6 +14,7 @@ import pytest
 
 from orchestra.memory.words import CATEGORIES
 
+from ..github.fakegithub import TOKEN, fake_github
 from ..system.programs import PYTHON, Ended, Place
 
 ROOT = Path(__file__).parents[2]
@@ -115,7 +116,7 @@ def test_a_bad_severity_is_an_error_that_lists_the_good_ones(clone: Clone) -> No
 
 @pytest.mark.parametrize("words", [[], ["Title", "--list"], ["--list", "--close", "1"]])
 def test_issue_does_one_thing_at_a_time(clone: Clone, words: list[str]) -> None:
-    assert "give a TITLE, or --list, or --close ID" in clone.memory("issue", *words).stderr
+    assert "give a TITLE, or --list, or --promote ID, or --close ID" in clone.memory("issue", *words).stderr
 
 
 def test_save_keeps_what_git_knows_and_recall_goes_on_from_there(clone: Clone) -> None:
@@ -358,10 +359,14 @@ def _commands_of_the_docs() -> list[str]:
 
 def test_every_command_of_the_docs_does_what_it_says(clone: Clone) -> None:
     (clone.folder / "issues.jsonl").write_text('{"id": "bd-1", "title": "Old", "created_at": "2025-11-01"}\n')
+    clone.git("remote", "add", "origin", "https://github.com/ann/web")
     commands = _commands_of_the_docs()
     assert len(commands) > 20
-    for line in commands:
-        words = shlex.split(line, comments=True)
-        assert words[:2] == ["orchestra", "memory"], line
-        ended = clone.memory(*words[2:])
-        assert ended.code == 0, (line, ended.stderr)
+    with fake_github() as github:
+        env = clone.env(GITHUB_TOKEN=TOKEN, ORCHESTRA_GITHUB_API=github.url)
+        for line in commands:
+            words = shlex.split(line, comments=True)
+            assert words[:2] == ["orchestra", "memory"], line
+            ended = clone.memory(*words[2:], env=env)
+            assert ended.code == 0, (line, ended.stderr)
+    assert len(github.issues) == 1

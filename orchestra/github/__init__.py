@@ -1,0 +1,1 @@
+"""GitHub, as far as a memory needs it: an issue goes there once."""

@@ -1,0 +1,207 @@
+"""Which matrix a clone is, and which state folder holds its key and its hub's card.
+
+`.orchestra/matrix.toml` says it, beside the memory; people may edit it. Where there is none, the clone is called like
+its folder. Two clones of one machine must not be one matrix, so each name is claimed by a file `matrices/NAME.toml` of
+the state folder that names the memory. A claim ends with its clone: one that was moved or removed gives its name back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import tomllib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+from orchestra.address import Address, Kind, parse_address
+from orchestra.errors import BadAddress, Conflict, StateFault, StorageFault, is_full
+from orchestra.memory.place import FILE, FOLDER, make_folder, memory_of, root_of
+from orchestra.state import StateFolder, default_folder
+
+_CLAIMS: Final = "matrices"
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A clone as a peer. The hub knows its key once one of its processes has met it."""
+
+    address: Address
+    state: StateFolder
+
+    @property
+    def has_hub(self) -> bool:
+        """Whether the state folder says where a hub is; it need not run."""
+        return self.state.card.exists()
+
+    @property
+    def let_in(self) -> Path:
+        """A file that holds the public key of the hub that let this matrix in."""
+        return self.state.path / _CLAIMS / f"{self.address.name}.hub"
+
+
+def matrix_of(memory: Path, *, name: str | None = None, state: Path | None = None) -> Matrix:
+    """Return the matrix whose memory that is. Where a hub is, its name is claimed and written down.
+
+    Args:
+        name: another name than the one it has; nothing is written down then.
+        state: another state folder than the one it has.
+
+    Raises:
+        BadAddress: if the name is none.
+        StateFault, StorageFault: if what says so can't be read or written.
+    """
+    told = _read(_card_of(memory))
+    folder = StateFolder(Path(state or os.environ.get("ORCHESTRA_STATE") or told.get("state") or default_folder()))
+    if name is not None:
+        return Matrix(_address(name), folder)
+    wanted = str(told["name"]) if "name" in told else None
+    if not folder.card.exists():
+        return Matrix(_address(wanted or _name_like(memory)), folder)
+    for candidate in _candidates(folder, memory, wanted):
+        if _claim(folder, _address(candidate).name, memory):
+            if candidate != wanted:
+                _write_card(memory, candidate, told.get("state"))
+            return Matrix(_address(candidate), folder)
+    raise AssertionError("there is always another name")
+
+
+def matrix_at(folder: Path, state: StateFolder) -> Address:
+    """Return the address of the matrix that another clone of this machine is, claimed for it if it has none yet.
+
+    Raises:
+        StateFault: if there is no such folder, or the claim can't be written.
+    """
+    if not folder.is_dir():
+        raise StateFault(f"{folder} is no folder; name that of a clone, or a matrix: --to NAME")
+    memory = memory_of(folder.resolve())
+    told = _read(_card_of(memory))
+    if "name" in told:
+        return _address(str(told["name"]))
+    state.make()
+    for candidate in _candidates(state, memory, None):
+        if _claim(state, candidate, memory):
+            return _address(candidate)
+    raise AssertionError("there is always another name")
+
+
+def settle(folder: Path, address: Address, state: StateFolder) -> Path | None:
+    """Write down that the clone `folder` lies in is this matrix from now on; return its root, or None outside of one.
+
+    Raises:
+        Conflict: if another clone of this machine is this matrix.
+    """
+    root = root_of(folder.resolve())
+    if not ((root / FOLDER).is_dir() or (root / ".git").exists()):
+        return None
+    memory = memory_of(root)
+    if not _claim(state, address.name, memory):
+        raise Conflict(f"{address} is the clone at {_clone_of(_claims(state)[address.name])} already")
+    _write_card(memory, address.name, None if state.path == default_folder() else str(state.path.absolute()))
+    return root
+
+
+def is_here(address: Address, state: StateFolder) -> bool:
+    """Whether a clone of this machine has claimed that name."""
+    return address.kind is Kind.MATRIX and address.name in _claims(state)
+
+
+def _candidates(folder: StateFolder, memory: Path, wanted: str | None) -> Iterator[str]:
+    """Give the names a matrix may have, the best first."""
+    if wanted is not None:
+        yield wanted
+    yield from (name for name, theirs in _claims(folder).items() if theirs == memory)  # claimed for it by others
+    base = _name_like(memory)
+    yield base
+    for number in count(2):
+        yield f"{base[:60]}-{number}"
+
+
+def _name_like(memory: Path) -> str:
+    return re.sub(r"[^a-z0-9._-]", "-", _clone_of(memory).name.lower()).lstrip("._-")[:64] or "matrix"
+
+
+def _clone_of(memory: Path) -> Path:
+    return memory.parent.parent if memory.parent.name == FOLDER else memory
+
+
+def _card_of(memory: Path) -> Path:
+    is_of_clone = (memory.parent.name, memory.name) == (FOLDER, FILE)
+    return memory.with_name("matrix.toml") if is_of_clone else memory.with_suffix(".matrix.toml")
+
+
+def _claims(folder: StateFolder) -> dict[str, Path]:
+    """Return the memory behind each name that is claimed."""
+    files = sorted((folder.path / _CLAIMS).glob("*.toml"))
+    return {file.stem: Path(str(_read(file).get("memory", ""))) for file in files}
+
+
+def _claim(folder: StateFolder, name: str, memory: Path) -> bool:
+    """Take a name for a memory; False if it belongs to another that is still there."""
+    file = folder.path / _CLAIMS / f"{name}.toml"
+    text = f"# The matrix {name} is the clone with this memory.\nmemory = {_quoted(str(memory))}\n"
+    if _write(file, text, is_new=True):
+        return True
+    theirs = Path(str(_read(file).get("memory", "")))
+    if theirs == memory:
+        return True
+    named = _read(_card_of(theirs)).get("name", name)
+    if _clone_of(theirs).exists() and named == name:
+        return False
+    return _write(file, text, is_new=False)
+
+
+def _write_card(memory: Path, name: str, state: Any) -> None:
+    text = f"# Which matrix this clone is at its hub.\nname = {_quoted(name)}\n"
+    if state:
+        text += f"state = {_quoted(str(state))}\n"
+    make_folder(memory.parent)
+    _write(_card_of(memory), text, is_new=False)
+
+
+def _write(file: Path, text: str, *, is_new: bool) -> bool:
+    """Write a file whole; with `is_new` only if there is none, and False otherwise."""
+    draft = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft.write_text(text, encoding="utf-8")
+        if not is_new:
+            draft.replace(file)
+            return True
+        try:
+            os.link(draft, file)
+        except FileExistsError:
+            return False
+        return True
+    except OSError as exc:
+        fault = StorageFault if is_full(exc) else StateFault
+        raise fault(f"{file} can't be written: {exc.strerror}") from exc
+    finally:
+        with suppress(OSError):
+            draft.unlink()
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError) as exc:
+        raise StateFault(f"{file} can't be read ({exc}); mend it, or remove it") from exc
+
+
+def _address(name: str) -> Address:
+    """Return the address of a matrix by its name, also where it is written as an address."""
+    address = parse_address(name if "/" in name else f"{Kind.MATRIX}/{name}")
+    if address.kind is not Kind.MATRIX:
+        raise BadAddress(f"{address} is no matrix; write matrix/NAME")
+    return address
