@@ -596,6 +596,11 @@ METHODS: Final[dict[str, Method]] = {
     "unsubscribe": Method(_unsubscribe, required={"channel": str}),
 }
 
+READS: Final = frozenset(
+    {"channel.list", "dead.list", "inbox", "message.get", "peers", "status", "task.get", "task.list", "trace"}
+)
+"""Those that change nothing, not even for their session."""
+
 LOADED: Final[dict[str, Callable[[Decider, Session, Fetch, list[Any], Turn], Params]]] = {
     "dead": _deal_with_dead,
     "mail": _was_read,

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from orchestra.cli import logs, stdin
 from orchestra.cli.shared import SingleProgram, enter, service_options, state_option
@@ -14,12 +15,13 @@ from orchestra.state import StateFolder, default_folder
 from orchestra.version import VERSION
 
 from .retention import Keep
-from .settings import HOST_DEFAULT, PORT_DEFAULT, HubSettings
+from .settings import GATEWAY_PORT_DEFAULT, HOST_DEFAULT, PORT_DEFAULT, GatewaySettings, HubSettings
 from .store import Durability
 
 logger = logging.getLogger("orchestra.hub")
 
 _KEEP = Keep()
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command(cls=SingleProgram, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -93,8 +95,40 @@ _KEEP = Keep()
     is_flag=True,
     help="Show keys that are not known and come from other machines in `orchestra keys list`, to be accepted.",
 )
+@click.option(
+    "--gateway-host",
+    envvar="ORCHESTRA_GATEWAY_HOST",
+    default=HOST_DEFAULT,
+    show_default=True,
+    help="Address for browsers and WebSockets; beyond this machine it needs TLS.  [env: ORCHESTRA_GATEWAY_HOST]",
+)
+@click.option(
+    "--gateway-port",
+    envvar="ORCHESTRA_GATEWAY_PORT",
+    type=click.IntRange(0, 65535),
+    default=GATEWAY_PORT_DEFAULT,
+    show_default=True,
+    help="Port for browsers and WebSockets; 0 takes a free one.  [env: ORCHESTRA_GATEWAY_PORT]",
+)
+@click.option(
+    "--gateway-name",
+    "gateway_names",
+    multiple=True,
+    help="Another host name under which browsers reach it; give it several times for several.",
+)
+@click.option("--gateway-insecure", is_flag=True, help="Let other machines use the gateway without TLS.")
+@click.option(
+    "--no-gateway",
+    is_flag=True,
+    envvar="ORCHESTRA_NO_GATEWAY",
+    help="Serve neither browsers nor WebSockets.  [env: ORCHESTRA_NO_GATEWAY]",
+)
+@click.option("--tls-cert", type=_FILE, help="Certificate of the gateway, with its chain (PEM).")
+@click.option("--tls-key", type=_FILE, help="Key of that certificate, where it is in a file of its own (PEM).")
 @service_options
+@click.pass_context
 def main(
+    ctx: click.Context,
     state: Path | None,
     host: str,
     port: int,
@@ -105,6 +139,13 @@ def main(
     keep_dead_days: int,
     keep_channel_entries: int,
     keep_mib: int,
+    gateway_host: str,
+    gateway_port: int,
+    gateway_names: tuple[str, ...],
+    gateway_insecure: bool,
+    no_gateway: bool,
+    tls_cert: Path | None,
+    tls_key: Path | None,
     log_level: str,
     stop_with_stdin: bool,
 ) -> None:
@@ -115,6 +156,15 @@ def main(
     from .service import Hub, serve
 
     logs.set_up(log_level)
+    gateway = GatewaySettings(
+        gateway_host,
+        gateway_port,
+        names=gateway_names,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        is_insecure=gateway_insecure,
+        is_optional=ctx.get_parameter_source("gateway_port") is ParameterSource.DEFAULT,
+    )
     settings = HubSettings(
         StateFolder(state or default_folder()),
         host=host,
@@ -123,12 +173,13 @@ def main(
         holds_unknown_keys=hold_unknown_keys,
         sends_per_second=sends_per_second,
         keep=Keep(keep_days, keep_dead_days, keep_channel_entries, keep_mib),
+        gateway=None if no_gateway else gateway,
     )
 
     def ready(hub: Hub) -> None:
         if stop_with_stdin:
             stdin.on_close(hub.stop)
-        click.echo(f"hub ready: {' '.join(hub.endpoints)}")
+        click.echo(f"hub ready: {' '.join((*hub.endpoints, hub.gateway_url)).strip()}")
         logger.info("hub %s serves %s", VERSION, ", ".join(hub.endpoints), extra={"action": "hub_ready"})
 
     asyncio.run(serve(settings, ready=ready))

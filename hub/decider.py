@@ -14,8 +14,18 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from orchestra.address import Kind, parse_address
-from orchestra.errors import BadAddress, BadOption, MailboxFull, Malformed, NoSession, PeerError, StaleLease
-from orchestra.limits import CREDIT_MAX, LEASE_S, LIST_ITEMS_MAX, MAILBOX_MESSAGES_MAX
+from orchestra.errors import (
+    BadAddress,
+    BadOption,
+    MailboxFull,
+    Malformed,
+    NoSession,
+    NotAllowed,
+    PeerError,
+    StaleLease,
+    TooLarge,
+)
+from orchestra.limits import CREDIT_MAX, LEASE_S, LIST_ITEMS_MAX, MAILBOX_MESSAGES_MAX, METADATA_BYTES_MAX
 from orchestra.stage import DEAD
 from orchestra.task import RANK, Priority
 from orchestra.terms import TERMS, Terms, read_terms
@@ -165,6 +175,25 @@ class Decider:
                     session = hello.welcome(self, link, identity, record, turn)
                 else:
                     raise NoSession("say HELLO first")
+            except PeerError as error:
+                self._refuse(link, record[0], _ref(record), error, turn)
+        for fault in faults:
+            self._refuse(link, fault.verb, fault.ref, fault.error, turn)
+
+    def heard_from(self, links: Iterable[Link], turn: Turn) -> None:
+        """A transport that pings its connections itself says that these are alive."""
+        for link in links:
+            session = self.state.roster.sessions.get(link)
+            if session is not None:
+                session.heard_ms = turn.at_ms
+
+    def inquire(self, link: Link, identity: str, records: list[Record], faults: Iterable[Fault], turn: Turn) -> None:
+        """Answer CALLs of somebody who has no session, and gets none; those that only read are answered."""
+        for record in records:
+            try:
+                if record[2] not in calls.READS:
+                    raise NotAllowed(f"{record[2][:40]!r} needs a session; connect with a WebSocket")
+                calls.answer(self, hello.passing(self, link, identity, turn), record[1], record[2], record[3], turn)
             except PeerError as error:
                 self._refuse(link, record[0], _ref(record), error, turn)
         for fault in faults:
@@ -488,6 +517,9 @@ def _options(options: dict[str, Any], kind: int, to: str) -> tuple[int, bool, di
             if value and parse_address(to).is_peer is False:
                 raise BadOption(f"a message is sealed for the keys of one peer, and {to[:80]} is none")
             kept[name] = value
+        elif name == "metadata" and kind == MESSAGE:
+            _check_metadata(value)
+            kept[name] = value
         elif name == "key":  # looked at before
             continue
         elif name == "reply_to" and kind == MESSAGE:
@@ -504,6 +536,17 @@ def _options(options: dict[str, Any], kind: int, to: str) -> tuple[int, bool, di
         else:
             raise BadOption(f"option {str(name)[:40]!r} is not known")
     return rank, is_watched, kept or None, read_terms(options) if has_terms else None
+
+
+def _check_metadata(value: Any) -> None:
+    if type(value) is not dict:
+        raise BadOption("metadata must be a map")
+    try:
+        size = len(pack(value))
+    except (ValueError, RecursionError) as exc:
+        raise BadOption("metadata is nested too deeply") from exc
+    if size > METADATA_BYTES_MAX:
+        raise TooLarge(f"metadata is {size} bytes; the limit is {METADATA_BYTES_MAX}")
 
 
 _REF_AT: Final = {SEND: 1, RESULT: 1, CALL: 1, REQUEST: 1, RESPONSE: 1, PROGRESS: 1, NAK: 2}

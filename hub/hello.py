@@ -113,6 +113,17 @@ def welcome(decider: Decider, link: Link, identity: str, record: Record, turn: T
     return session
 
 
+def passing(decider: Decider, link: Link, identity: str, turn: Turn) -> Session:
+    """Make a session for one question of somebody who came with a token; nobody else sees it.
+
+    Raises:
+        TokenRefused, TokenExpired: if that is over.
+    """
+    peer = decider.state.roster.peers[identity.partition(" ")[0]]
+    token = decider.tokens.admitted(identity, now_ms=turn.now_ms)
+    return Session(link, identity, 0, peer, b"", 0, 0, (), {}, turn.now_ms, turn.at_ms, token=token)
+
+
 def begin_work(decider: Decider, session: Session, turn: Turn) -> None:
     """Make a visitor of an agent's name its worker: it offers slots now, and the older worker has to go.
 

@@ -32,6 +32,7 @@ from orchestra.wire import Record, encode
 
 from .enrolment import Stranger
 from .lobby import Lobby
+from .turn import Link
 
 _ZAP_ENDPOINT: Final = "inproc://zeromq.zap.01"
 _ZAP_DOMAIN: Final = b"orchestra"
@@ -48,9 +49,9 @@ _FILES_SPARE: Final = 64, 4  # so many files, or a part of this size, are kept f
 
 
 class Arrived(NamedTuple):
-    """One frame, from whom its key says."""
+    """One frame, from whom its key or token says."""
 
-    link: bytes
+    link: Link
     identity: str
     frame: bytes
 

@@ -17,16 +17,17 @@ import resource
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from orchestra.errors import Malformed, StorageFault, TooLarge
+from orchestra.errors import Malformed, PeerError, PortInUse, StorageFault, TooLarge
 from orchestra.keys import load_or_make_key
 from orchestra.limits import (
     ACKS_HELD_MAX,
     ACKS_HELD_S,
+    GATEWAY_TURN_FRAMES_MAX,
     SEND_QUEUE_FRAMES,
     SESSIONLESS_S,
     SESSIONS_MAX,
@@ -34,17 +35,23 @@ from orchestra.limits import (
 )
 from orchestra.state import HubCard, this_operator
 from orchestra.version import VERSION
-from orchestra.wire import BYE, ERROR, FROM_PEER, Decoder
+from orchestra.wire import BYE, ERROR, FROM_PEER, Decoder, Record
 
 from . import history
 from .decider import Decider
 from .hubstate import Numbers
+from .inquiry import Inquiry
+from .link import DirectLink
 from .retention import Retention
-from .router import Router
+from .router import Arrived, Router
 from .settings import HubSettings
 from .signing import load_signer
 from .store import Store
 from .turn import Link, Turn, Writes
+
+if TYPE_CHECKING:
+    from .gateway import Gateway
+    from .tokens import Admission
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +64,7 @@ _TELL_AGAIN_S = 60.0
 _FROZEN_MS = 1000  # a loop that is so late was stopped, or had no machine under it
 _TURNS_AT_ONCE = 4  # each way through the event loop costs 15 µs
 _OTHER_FILES = 512  # beside the connections
+_INQUIRY_S = 10.0
 _WATCHDOG_S = 0.1  # a missed edge of libzmq's descriptor costs at most this
 
 
@@ -78,6 +86,8 @@ class Hub:
         self._store = Store(state.database, durability=settings.durability)
         self._sends_per_second = settings.sends_per_second
         self._router: Router | None = None
+        self._gateway: Gateway | None = None
+        self._is_woken = False
         self._holds_unknown_keys = settings.holds_unknown_keys
         self._told_fault = ""  # what the log says is wrong with the database now
         try:
@@ -104,6 +114,7 @@ class Hub:
                 state.socket.unlink(missing_ok=True)
             self.endpoints = tuple(router.bind(endpoint) for endpoint in reversed(endpoints))[::-1]
             self._facts["endpoints"] = list(self.endpoints)
+            self._open_gateway(settings)
             self._socket_path = state.socket if ipc else None
             state.write_card(HubCard(self.endpoints, key.public))
         except BaseException:
@@ -140,6 +151,8 @@ class Hub:
         gc.set_threshold(*_GC_THRESHOLDS)
         try:
             loop.call_soon(self._wake)
+            if self._gateway is not None:
+                await self._gateway.start()
             ready()
             beats, beat_ms = 0, _steady_ms()
             while not self._stopping.is_set():
@@ -156,6 +169,9 @@ class Hub:
                     strangers = router.refused()
                     self._decider.audit.note_refused(strangers, now_ms=turn.now_ms)
                     self._decider.enrolment.knocked(strangers, holds_all=self._holds_unknown_keys, now_ms=turn.now_ms)
+                    if self._gateway is not None:
+                        self._gateway.tick()
+                        self._decider.heard_from(self._gateway.links, turn)
                     self._decider.tick(turn)
                     self._end_turn(turn)
                     self._sweep()
@@ -168,9 +184,16 @@ class Hub:
             for descriptor in watched:
                 loop.remove_reader(descriptor)
             self._say_goodbye()
+            if self._gateway is not None:
+                await self._gateway.stop()
         if self._fault is not None:
             raise self._fault
         self._commit()
+
+    @property
+    def gateway_url(self) -> str:
+        """Where browsers and WebSockets connect; empty where there is no gateway."""
+        return self._gateway.url if self._gateway is not None else ""
 
     def stop(self) -> None:
         """Let `run` return; safe to call more than once."""
@@ -184,6 +207,9 @@ class Hub:
             path = getattr(self, "_socket_path", None)
             if path is not None:
                 path.unlink(missing_ok=True)
+        if self._gateway is not None:
+            self._gateway.close()
+            self._gateway = None
         self._store.close()
 
     def _open_router(self) -> Router:
@@ -209,13 +235,24 @@ class Hub:
 
     def _wake(self) -> None:
         """Take turns while there is input; after some of them the loop's other work comes first."""
+        self._is_woken = False
         for _ in range(_TURNS_AT_ONCE):
             if self._router is None:
                 return
             self._take_turn()
             if not self._has_input_soon():
                 return
-        asyncio.get_running_loop().call_soon(self._wake)
+        self.wake()
+
+    def wake(self) -> None:
+        """Let a turn be taken when the loop comes round."""
+        if not self._is_woken:
+            self._is_woken = True
+            asyncio.get_running_loop().call_soon(self._wake)
+
+    def _has_input(self) -> bool:
+        gateway = self._gateway
+        return (gateway is not None and gateway.has_input) or (self._router is not None and self._router.has_input())
 
     def _has_input_soon(self) -> bool:
         """Whether there is input; after a commit, look a moment longer before the loop waits for it.
@@ -223,8 +260,8 @@ class Hub:
         What was just sent is often answered at once, and a core that waits has to be woken. Whoever else wants the
         core gets it.
         """
-        while self._router is not None and not self._router.has_input():
-            if time.monotonic() >= self._attentive_until:
+        while self._router is not None and not self._has_input():
+            if time.monotonic() >= self._attentive_until or (self._gateway is not None and self._gateway.is_busy):
                 return False
             os.sched_yield()
         return self._router is not None
@@ -242,7 +279,7 @@ class Hub:
     def _decide(self, turn: Turn) -> None:
         decider = self._decider
         taken = 0
-        for link, identity, frame in self._open_router().drain(TURN_RECORDS_MAX):
+        for link, identity, frame in self._arrived():
             try:
                 records, faults = self._decode(frame)
             except (Malformed, TooLarge) as error:
@@ -253,6 +290,15 @@ class Hub:
             taken += len(records)
             if taken >= TURN_RECORDS_MAX:
                 break
+        if self._gateway is not None:
+            for link in self._gateway.gone():
+                decider.lost(link, turn)
+
+    def _arrived(self) -> Iterator[Arrived]:
+        """Give what both transports have; a share of each turn is the gateway's, however busy the other is."""
+        if self._gateway is not None and self._gateway.has_input:
+            yield from self._gateway.drain(GATEWAY_TURN_FRAMES_MAX)
+        yield from self._open_router().drain(TURN_RECORDS_MAX)
 
     def _forget_gone(self) -> None:
         ended = self._open_router().gone()
@@ -291,20 +337,23 @@ class Hub:
                 return
             following = self._turn()
             for link in gone:
-                self._open_router().kick(link)
+                self._kick(link)
                 decider.lost(link, following)
             for fetch in turn.fetches:
                 decider.loaded(fetch, self._store.fetch(fetch), following)
             turn = following
 
-    def _deliver(self, turn: Turn) -> list[bytes]:
+    def _deliver(self, turn: Turn) -> list[Link]:
         """Send what is owed; return the connections that are gone or do not read."""
-        router, gone = self._open_router(), []
+        router = self._open_router()
+        gone: list[Link] = []
         slow_readers = self._counts["slow_reader"]
         # Answers to whoever spoke were owed first, and are sent last: others wait for what they set off.
         for link in reversed(turn.out):
-            assert isinstance(link, bytes)
-            if not router.send(link, turn.out[link]):
+            if type(link) is not bytes:
+                if not _direct(link).deliver(turn.out[link]):
+                    gone.append(link)
+            elif not router.send(link, turn.out[link]):
                 gone.append(link)
                 if self._counts["slow_reader"] > slow_readers:
                     slow_readers += 1
@@ -312,6 +361,8 @@ class Hub:
         for link in turn.kicks:
             # What it was told last must reach it first, or it would not know why and come back.
             asyncio.get_running_loop().call_later(_KICK_AFTER_S, self._kick, link)
+        if self._gateway is not None and self._gateway.is_busy:
+            self._gateway.pump()
         return gone
 
     def _tell_of_slow_reader(self, link: Link) -> None:
@@ -350,8 +401,9 @@ class Hub:
             self._told_counts[name], self._tell_again_at[name] = count, now + _TELL_AGAIN_S
 
     def _kick(self, link: Link) -> None:
-        assert isinstance(link, bytes)
-        if self._router is not None:
+        if not isinstance(link, bytes):
+            _direct(link).kick()
+        elif self._router is not None:
             self._router.kick(link)
 
     def _retain(self) -> None:
@@ -420,7 +472,7 @@ class Hub:
         code, text = "internal", "the hub failed and starts over; nothing that was acknowledged is lost"
         if isinstance(fault, StorageFault):
             code, text = fault.code, str(fault)
-        router, links = self._open_router(), list(self._decider.state.roster.sessions)
+        links = list(self._decider.state.roster.sessions)
         try:
             self._decider = self._load()
         except StorageFault as unreadable:
@@ -428,14 +480,75 @@ class Hub:
             self.stop()
         self._counts["turns_undone"] += 1
         for link in links:
-            assert isinstance(link, bytes)
-            router.send(link, [[BYE, code, text]])
+            self._tell(link, [BYE, code, text])
             asyncio.get_running_loop().call_later(_KICK_AFTER_S, self._kick, link)
 
     def _say_goodbye(self) -> None:
         for link in self._decider.state.roster.sessions:
-            assert isinstance(link, bytes)
-            self._open_router().send(link, [[BYE, "stopping", "the hub is stopping"]])
+            self._tell(link, [BYE, "stopping", "the hub is stopping"])
+
+    def _tell(self, link: Link, record: Record) -> None:
+        if isinstance(link, bytes):
+            self._open_router().send(link, [record])
+        else:
+            _direct(link).deliver([record])
+
+    # What the gateway asks.
+
+    def _open_gateway(self, settings: HubSettings) -> None:
+        if settings.gateway is None:
+            return
+        from .gateway import Gateway  # 0.1 s, which a hub without one need not wait
+
+        try:
+            self._gateway = Gateway(settings.gateway, self, counts=self._counts)
+            self._facts["gateway"] = self._gateway.url
+        except PortInUse as taken:
+            if not settings.gateway.is_optional:
+                raise
+            logger.warning("there is no gateway: %s", taken, extra={"action": "gateway_off"})
+
+    def admit(self, token: str, *, is_url: bool, source: str) -> Admission:
+        """Return whom a token lets in.
+
+        Raises:
+            TokenRefused, TokenExpired: which the audit log tells of as well.
+        """
+        now_ms = _wall_ms()
+        try:
+            return self._decider.tokens.verify(token, now_ms=now_ms, is_url=is_url)
+        except PeerError as error:
+            self._counts["tokens_refused"] += 1
+            self._decider.audit.note_bad_token(source, str(error), now_ms=now_ms)
+            raise
+
+    def sign_in(self, code: str) -> tuple[str, int]:
+        """Return a token for a one-time code, and for how many seconds it is good.
+
+        Raises:
+            TokenRefused: if the code was used, has expired, or never was.
+        """
+        turn = self._turn()
+        token = self._decider.tokens.sign_in(code, turn)
+        self._end_turn(turn)
+        claims = self._decider.tokens.verify(token, now_ms=turn.now_ms).claims
+        return token, (claims.ends_ms - turn.now_ms) // 1000
+
+    async def ask(self, admission: Admission, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Answer one CALL of a peer that has no session.
+
+        Raises:
+            PeerError: as the hub would answer it.
+        """
+        inquiry, turn = Inquiry(method, params), self._turn()
+        records, faults = self._decode(inquiry.frame)
+        self._decider.inquire(inquiry, admission.identity, records, faults, turn)
+        self._end_turn(turn)
+        return await asyncio.wait_for(inquiry.answered, _INQUIRY_S)
+
+    def why_not_ready(self) -> str:
+        """Return why nothing is stored now; empty where it is."""
+        return self._told_fault
 
 
 async def serve(settings: HubSettings, *, ready: Callable[[Hub], None]) -> None:
@@ -458,6 +571,11 @@ def _allow_many_connections() -> None:
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+
+
+def _direct(link: Link) -> DirectLink:
+    assert isinstance(link, DirectLink)
+    return link
 
 
 def _wall_ms() -> int:

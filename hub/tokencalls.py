@@ -49,7 +49,9 @@ def code(asked: Asked) -> Params:
     _check_key(asked)
     peer = asked.session.peer
     made, until_ms = asked.decider.tokens.code(peer, now_ms=asked.turn.now_ms)
-    return {"code": made, "address": peer.text, "expires_ms": until_ms}
+    gateway = asked.decider.facts.get("gateway")
+    url = f"{gateway}/signin?code={made}" if gateway else ""
+    return {"code": made, "url": url, "address": peer.text, "expires_ms": until_ms}
 
 
 def listed(asked: Asked) -> Params:

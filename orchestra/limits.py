@@ -23,6 +23,7 @@ BATCH_RECORDS_MAX: Final = 1024  # bounds the time one frame can take of a turn 
 LIST_ITEMS_MAX: Final = 4096  # longest list or map inside a record
 TEXT_CHARS_MAX: Final = 4096  # longest text inside a record that is not a body
 KEY_CHARS_MAX: Final = 128  # of an idempotency key
+METADATA_BYTES_MAX: Final = 4 * KIB  # of what a sender adds to a message for its recipient's program
 OPTIONS_MAX: Final = 16  # texts in the `about` of a HELLO
 PROGRESS_BYTES_MAX: Final = 16 * KIB  # one record of output; more is sent as several
 REPORT_BYTES_MAX: Final = 8 * KIB  # of a result: numbers, a path and a sentence or two
@@ -125,6 +126,23 @@ LOBBY_PATIENCE_MS: Final = 1000  # who has been there for longer makes room for 
 SESSIONLESS_S: Final = 5.0  # a connection that proved its key and has no session for so long is closed
 assert LOBBY_PER_SOURCE_MAX < LOBBY_MAX
 assert LOBBY_PATIENCE_MS < HANDSHAKE_MS
+
+# The gateway. It shares the hub's loop, so what it may do at once is bounded in time as well.
+GATEWAY_CONNECTIONS_MAX: Final = 4096  # WebSockets and requests; each WebSocket takes about 30 KiB
+GATEWAY_MESSAGE_BYTES_MAX: Final = 2 * MIB  # of JSON: a body of 1 MiB with what is escaped in it
+GATEWAY_MESSAGES_PER_S: Final = 200  # of one client, 16 KiB counting as one; above it is read more slowly
+GATEWAY_BURST_S: Final = 5.0  # of that rate, a client may say so much at once
+GATEWAY_HEARD_MAX: Final = 8  # messages of one client that wait for the hub; then it is read no further
+GATEWAY_TURN_FRAMES_MAX: Final = 64  # of all clients, taken into one turn: about 2 ms
+GATEWAY_OPEN_MAX: Final = 64  # messages of one client without an answer: each may be a reply of 1 MiB
+GATEWAY_OWED_RECORDS_MAX: Final = 2048  # that one client may leave unread before it is dropped
+GATEWAY_UNSENT_BYTES_MAX: Final = 256 * KIB  # written for one client and not taken by it; more waits as records
+GATEWAY_STALL_S: Final = 20.0  # how long a client may read nothing of what waits for it
+GATEWAY_PING_S: Final = 10.0  # between two pings of the gateway, and how long an answer may take
+GATEWAY_PUMP_S: Final = 0.0005  # of writing to clients before the hub's turns come again
+assert GATEWAY_CONNECTIONS_MAX < SESSIONS_MAX
+assert GATEWAY_OPEN_MAX <= CALLS_A_TURN_MAX
+assert GATEWAY_MESSAGE_BYTES_MAX > BODY_BYTES_MAX
 
 # What a client lets pass before it gives up.
 CONNECT_S: Final = 5.0  # from the first byte to WELCOME

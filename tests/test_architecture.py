@@ -49,6 +49,7 @@ PURE = [
     "hub/cursors.py",
     "hub/conditions.py",
     "hub/dead.py",
+    "hub/dialogue.py",
     "hub/decider.py",
     "hub/enrolment.py",
     "hub/family.py",
@@ -58,6 +59,7 @@ PURE = [
     "hub/hubstate.py",
     "hub/inputs.py",
     "hub/lobby.py",
+    "hub/link.py",
     "hub/mailbox.py",
     "hub/news.py",
     "hub/post.py",
@@ -74,6 +76,7 @@ PURE = [
     "hub/tokens.py",
     "hub/turn.py",
     "hub/unpack.py",
+    "hub/vocabulary.py",
     "hub/watches.py",
     "hub/waiting.py",
 ]

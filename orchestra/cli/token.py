@@ -85,7 +85,7 @@ def code(state: Path | None, address: str | None, as_json: bool) -> None:
     if as_json:
         print_json(made)
         return
-    click.echo(made["code"])
+    click.echo(made["url"] or made["code"])
     say(f"signs {made['address']} in, once, until {_clock(made['expires_ms'])}")
 
 

@@ -18,11 +18,12 @@ import click
 from orchestra.address import Address, Kind
 from orchestra.state import StateFolder, default_folder, this_operator
 
-from .shared import FAILED, fail, say, state_option
+from .shared import FAILED, fail, say, state_option, with_client
 
 _AGENTS: Final = ("exec-1", "exec-2")
 _QUEUE: Final = "default"
 _START_S: Final = 30.0
+_TAKEN: Final = "none: its port is another program's (see above); choose one with --gateway-port"
 _STOP_S: Final = 45.0  # longer than an agent drains
 
 
@@ -37,22 +38,44 @@ _STOP_S: Final = 45.0  # longer than an agent drains
     default=None,
     help="As of orchestra-hub.  [env: ORCHESTRA_DURABILITY]",
 )
+@click.option(
+    "--gateway-port",
+    envvar="ORCHESTRA_GATEWAY_PORT",
+    default=None,
+    help="As of orchestra-hub.  [env: ORCHESTRA_GATEWAY_PORT]",
+)
+@click.option(
+    "--no-gateway",
+    is_flag=True,
+    envvar="ORCHESTRA_NO_GATEWAY",
+    help="As of orchestra-hub.  [env: ORCHESTRA_NO_GATEWAY]",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Show what the hub and the agents log.")
-def up(state: Path | None, host: str | None, port: str | None, durability: str | None, verbose: bool) -> None:
+def up(
+    state: Path | None,
+    host: str | None,
+    port: str | None,
+    durability: str | None,
+    gateway_port: str | None,
+    no_gateway: bool,
+    verbose: bool,
+) -> None:
     """Start a hub and two agents here, until Ctrl-C.
 
     The agents run the commands that you submit, in your name: they take tasks from your key alone.
     """
     folder = StateFolder((state or default_folder()).absolute())
     common = ["--state", str(folder.path), "--stop-with-stdin", "--log-level", "info" if verbose else "warning"]
-    chosen = {"--host": host, "--port": port, "--durability": durability}
+    chosen = {"--host": host, "--port": port, "--durability": durability, "--gateway-port": gateway_port}
     hub_options = [word for name, value in chosen.items() if value is not None for word in (name, value)]
+    hub_options += ["--no-gateway"] if no_gateway else []
     operator = this_operator()
     with ExitStack() as stack:
         # SIGTERM ends it as Ctrl-C does: through the stack, which stops what was started.
         stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.default_int_handler))
         hub = stack.enter_context(_Child("the hub", "orchestra.hub.cli", [*common, *hub_options]))
-        endpoints = hub.wait_ready().removeprefix("hub ready: ").split()
+        served = hub.wait_ready().removeprefix("hub ready: ").split()
+        endpoints = [each for each in served if not each.startswith("http")]
         agents = [
             stack.enter_context(
                 _Child(
@@ -66,7 +89,8 @@ def up(state: Path | None, host: str | None, port: str | None, durability: str |
         for agent in agents:
             agent.wait_ready()
         try:
-            _print_summary(folder, endpoints, operator)
+            page = "off" if no_gateway else _page(folder, operator) if len(served) > len(endpoints) else _TAKEN
+            _print_summary(folder, endpoints, page, operator)
             ended = _wait_for_an_end([hub, *agents])
         except KeyboardInterrupt:
             say("\nstopping; running tasks may finish")
@@ -143,7 +167,13 @@ def _as_typed() -> str:
     return sys.argv[0]
 
 
-def _print_summary(folder: StateFolder, endpoints: Sequence[str], operator: Address) -> None:
+def _page(folder: StateFolder, operator: Address) -> str:
+    """Return the link that signs this user in at the live page, once."""
+    made = with_client(folder.path, str(operator), lambda client: client.call("token.code"))
+    return f"{made['url']}  (signs you in, once; for another: {_as_typed()} token code)"
+
+
+def _print_summary(folder: StateFolder, endpoints: Sequence[str], page: str, operator: Address) -> None:
     name = click.style
     agents = " and ".join(str(Address(Kind.AGENT, each)) for each in _AGENTS)
     is_found = folder.path == Path(os.environ.get("ORCHESTRA_STATE") or default_folder()).absolute()
@@ -155,6 +185,7 @@ def _print_summary(folder: StateFolder, endpoints: Sequence[str], operator: Addr
   {name("hub", fg="cyan")}     {endpoints[-1]}  (encrypted; on this machine also {endpoints[0].split(":")[0]})
   {name("agents", fg="cyan")}  {agents} serve queue/{_QUEUE}; they run commands from {operator} alone
   {name("state", fg="cyan")}   {folder.path}
+  {name("page", fg="cyan")}    {page}
 
 Now, in another terminal:
 

@@ -74,7 +74,7 @@ def test_a_configuration_file_that_is_not_there_is_no_fault(place: Place) -> Non
 @pytest.mark.parametrize(
     ("program", "content", "said"),
     [
-        (HUB, "[hub]\nprot = 5", "hub.prot is not known; use durability, hold-unknown-keys, host, "),
+        (HUB, "[hub]\nprot = 5", "hub.prot is not known; use durability, gateway-host, "),
         (HUB, "hub = 3", "hub must be a table; write [hub]"),
         (HUB, "[hub]\nport = [1]", "hub.port must be one value"),
         ((*AGENT, "x", "--runner", "exec"), "[agent]\nqueue = 'a'", "agent.queue must be a list"),

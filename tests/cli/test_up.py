@@ -39,6 +39,7 @@ def test_the_summary_says_what_runs_where_and_what_to_type_next(place: Place) ->
     assert lines[4].startswith("agents  agent/exec-1 and agent/exec-2 serve queue/default;")
     assert lines[4].endswith(f"they run commands from {this_operator()} alone")
     assert lines[5] == f"state   {place.state}"
+    assert lines[6] == "page    off"
     assert lines[-1] == "Ctrl-C stops everything."
     # The state folder is where the environment says, so what to type needs no --state.
     for number, words in enumerate((["task", "submit"], ["status"], ["send"]), start=-5):
@@ -67,6 +68,7 @@ def test_keys_are_made_on_the_first_start_and_kept_on_the_next(place: Place) -> 
         assert up.wait_end().code == 0
     assert kept[0].keys() == {
         "hub.key",
+        "hub-tokens.key",
         "agent-exec-1.key",
         "agent-exec-2.key",
         f"{str(this_operator()).replace('/', '-')}.key",

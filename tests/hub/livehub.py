@@ -16,7 +16,7 @@ import zmq.asyncio
 from orchestra import aio, wire
 from orchestra.address import parse_peer
 from orchestra.hub.service import Hub
-from orchestra.hub.settings import HubSettings
+from orchestra.hub.settings import GatewaySettings, HubSettings
 from orchestra.keys import KeyPair, make_key_pair, save_key
 from orchestra.limits import ROUTING_ID_BYTES
 from orchestra.state import StateFolder
@@ -61,15 +61,15 @@ async def soon(awaitable: Any) -> Any:
 class LiveHub:
     """A hub that serves, and what tests look at."""
 
-    def __init__(self, folder: Path, *, port: int = 0) -> None:
+    def __init__(self, folder: Path, *, port: int = 0, gateway: GatewaySettings | None = None) -> None:
         self.folder = StateFolder(folder / "state")
-        self.hub = Hub(HubSettings(self.folder, port=port, durability="fast"))
+        self.hub = Hub(HubSettings(self.folder, port=port, durability="fast", gateway=gateway))
         self._is_ready = asyncio.Event()
         self._serving = asyncio.get_running_loop().create_task(self.hub.run(ready=self._is_ready.set))
 
     @classmethod
-    async def open(cls, folder: Path, *, port: int = 0) -> LiveHub:
-        hub = cls(folder, port=port)
+    async def open(cls, folder: Path, *, port: int = 0, gateway: GatewaySettings | None = None) -> LiveHub:
+        hub = cls(folder, port=port, gateway=gateway)
         await hub._is_ready.wait()
         return hub
 
@@ -131,8 +131,8 @@ class LiveHub:
 
 
 @asynccontextmanager
-async def live_hub(folder: Path, *, port: int = 0) -> AsyncIterator[LiveHub]:
-    hub = await LiveHub.open(folder, port=port)
+async def live_hub(folder: Path, *, port: int = 0, gateway: GatewaySettings | None = None) -> AsyncIterator[LiveHub]:
+    hub = await LiveHub.open(folder, port=port, gateway=gateway)
     try:
         yield hub
     finally:

@@ -92,7 +92,8 @@ def environment(state: Path, **more: str) -> dict[str, str]:
     """Return the environment of a user who has set nothing but where the state is."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRA_")}
     clean.pop("COLUMNS", None)
-    return {**clean, "ORCHESTRA_STATE": str(state), "ORCHESTRA_CONFIG": str(state.parent / "no-config.toml"), **more}
+    own = {"ORCHESTRA_STATE": str(state), "ORCHESTRA_CONFIG": str(state.parent / "no-config.toml")}
+    return {**clean, **own, "ORCHESTRA_NO_GATEWAY": "1", **more}  # port 8080 is one, and tests run side by side
 
 
 async def peer(place: Place, address: str, **options: Any) -> aio.Client:

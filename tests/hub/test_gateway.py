@@ -1,0 +1,330 @@
+"""The gateway with real sockets: what browsers, scripts and the earlier clients say and are told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from orchestra.hub.settings import GatewaySettings
+
+from .browsers import GATEWAY, Browser, address_of, browser, get, token_of, unread
+from .livehub import LiveHub, live_hub, run, soon, until
+
+
+def test_a_message_is_stored_pushed_and_counts_as_delivered_once_it_is_written(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with (
+            live_hub(tmp_path, gateway=GATEWAY) as hub,
+            browser(hub, "operator/a") as sender,
+            browser(hub, "matrix/m") as recipient,
+        ):
+            seq = (await sender.ask(type="send", to="matrix/m", content="hällo"))["seq"]
+            message = await recipient.hear("message")
+            assert (message["id"], message["from"], message["content"]) == (seq, "operator/a", "hällo")
+            await until(lambda: hub.decider.state.roster.peers["matrix/m"].mailbox.delivered == 1)
+            (reached,) = (await sender.call("message.get", seq=seq))["recipients"]
+            assert (reached["stage"], reached["is_unread"]) == ("delivered", True)
+
+    run(scenario())
+
+
+def test_a_client_that_acknowledges_itself_owns_the_message_only_then(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path, gateway=GATEWAY) as hub, browser(hub, "operator/a") as sender:
+            async with browser(hub, "matrix/m", "ack=1") as recipient:
+                seq = (await sender.ask(type="send", to="matrix/m", content="x"))["seq"]
+                await recipient.hear("message", id=seq)
+                mailbox = hub.decider.state.roster.peers["matrix/m"].mailbox
+                assert mailbox.waiting == 1
+            async with browser(hub, "matrix/m", "ack=1") as recipient:  # it was never acknowledged
+                await recipient.hear("message", id=seq, attempt=2)
+                await recipient.say(type="ack", ids=[seq])
+                await until(lambda: mailbox.count == 0)
+            (reached,) = (await sender.call("message.get", seq=seq))["recipients"]
+            assert reached["stage"] == "acked"
+
+    run(scenario())
+
+
+def test_what_was_delivered_can_be_said_to_be_read_later(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path, gateway=GATEWAY) as hub, browser(hub, "operator/a") as me:
+            seq = (await me.ask(type="send", to="operator/a", content="note"))["seq"]
+            await until(lambda: hub.decider.state.roster.peers["operator/a"].mailbox.delivered == 1)
+            assert (await me.ask(type="ack", ids=[str(seq)], stage="read"))["type"] == "ok"
+            (reached,) = (await me.call("message.get", seq=seq))["recipients"]
+            assert reached["stage"] == "read"
+
+    run(scenario())
+
+
+def test_an_agent_of_the_earlier_system_works_unchanged(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with (
+            live_hub(tmp_path, gateway=GATEWAY) as hub,
+            browser(hub, "operator/a") as person,
+            connect(address_of(hub, f"token={token_of(hub, 'agent/7')}")) as socket,
+        ):
+            agent = Browser(socket)
+            seq = (await person.ask(type="submit", to="agent/7", prompt="review", context="the parser"))["seq"]
+            task = await agent.hear("task")
+            assert task.items() >= {"id": str(seq), "prompt": "review", "context": "the parser"}.items()
+            assert task["priority"] == "normal"
+            assert task["assigned_at"].endswith("Z")
+            await person.call("task.watch", seqs=[seq])
+            said: dict[str, Any] = {"type": "checkpoint", "taskId": task["id"], "summary": "half"}
+            await agent.say(**said, step=1, status="progressing")
+            assert await agent.hear("checkpoint_response", step=1) == {
+                "type": "checkpoint_response",
+                "taskId": str(seq),
+                "step": 1,
+                "action": "continue",
+            }
+            assert (await person.hear("progress"))["data"] == "[1] half\n"
+            await agent.say(**said, step=2, status="need_guidance")
+            await person.hear("event", event="task", state="input-required", question="half")
+            await person.call("task.answer", seq=seq, text="go left")
+            assert (await agent.hear("checkpoint_response", step=2))["guidance"] == "go left"
+            await agent.say(type="ping")
+            assert await agent.hear("pong") == {"type": "pong"}
+            await agent.say(type="pong", agentId="7")
+            await agent.say(type="result", taskId=task["id"], status="completed", output="done", duration_ms=12)
+            result = await person.hear("result", state="completed")
+            assert (result["output"], result["report"]["duration_ms"]) == ("done", 12)
+            assert agent.told == []
+
+    run(scenario())
+
+
+def test_a_matrix_of_the_earlier_system_works_unchanged(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path, gateway=GATEWAY) as hub:
+            query = {name: f"token={token_of(hub, f'matrix/{name}')}" for name in ("one", "two")}
+            async with connect(address_of(hub, query["one"])) as first:
+                one = Browser(first)
+                assert await one.hear("registered") == {
+                    "type": "registered",
+                    "matrix_id": "one",
+                    "online_matrices": [],
+                }
+                await one.say(type="message", to="two", content="you were away", metadata={"k": [1]})
+                async with connect(address_of(hub, query["two"])) as second:
+                    two = Browser(second)
+                    assert (await two.hear("registered"))["online_matrices"] == ["one"]
+                    assert await one.hear("presence") == {
+                        "type": "presence",
+                        "matrix_id": "two",
+                        "status": "online",
+                    }
+                    message = await two.hear("message")
+                    assert (
+                        message.items() >= {"from": "one", "content": "you were away", "metadata": {"k": [1]}}.items()
+                    )
+                    await one.say(type="message", content="to all")
+                    assert (await two.hear("message"))["content"] == "to all"
+                    await two.say(type="presence", status="away")
+                    await one.hear("presence", matrix_id="two", status="away")
+                await one.hear("presence", matrix_id="two", status="offline")
+                assert one.told == []
+
+    run(scenario())
+
+
+def test_who_has_no_good_token_is_told_so_before_the_upgrade(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path, gateway=GATEWAY) as hub:
+            good = token_of(hub, "operator/a")
+            long_lived = token_of(hub, "operator/a", is_url=False, ttl_ms=3_600_000)
+            revoked = token_of(hub, "operator/b")
+            async with hub.connect("operator/c") as client:
+                (known,) = (await client.call("token.list", address="operator/b"))["tokens"]
+                await client.call("token.revoke", id=known["id"])
+            for query in ("", "token=", "token=x", f"token={good[:-4]}", f"token={revoked}", f"token={long_lived}"):
+                with pytest.raises(InvalidStatus) as refused:
+                    await connect(address_of(hub, query))
+                assert refused.value.response.status_code == 401
+                assert json.loads(bytes(refused.value.response.body))["code"] == "token_refused"
+            for options in (
+                {"additional_headers": {"Authorization": f"Bearer {long_lived}"}},
+                {"subprotocols": ["orchestra.v1", f"bearer.{long_lived}"]},
+            ):
+                async with connect(address_of(hub), **options) as socket:
+                    assert socket.subprotocol in (None, "orchestra.v1")
+
+    run(scenario())
+
+
+def test_a_session_ends_when_its_token_is_revoked(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path, gateway=GATEWAY) as hub, browser(hub, "operator/a") as person:
+            assert await hub_calls(hub, "token.revoke", address="operator/a") is not None
+            await person.hear("error", code="token_refused")
+            with pytest.raises(ConnectionClosed):
+                await soon(person.socket.recv())
+            assert person.socket.close_code == 4401
+
+    async def hub_calls(hub: LiveHub, method: str, **params: Any) -> Any:
+        async with hub.connect("operator/b") as client:
+            return await client.call(method, **params)
+
+    run(scenario())
+
+
+def test_pages_of_other_sites_and_names_that_are_not_ours_are_refused(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path, gateway=GATEWAY) as hub:
+            token = token_of(hub, "operator/a", is_url=False)
+            host = hub.hub.gateway_url.removeprefix("http://")
+            cookie = {"Cookie": f"orchestra-{host.rpartition(':')[2]}={token}"}
+            for headers, is_in in (
+                ({"Origin": f"http://{host}"}, True),
+                ({"Origin": "http://evil.example"}, False),
+                ({"Origin": "null"}, False),
+                ({"Origin": "http://localhost:1"}, False),
+            ):
+                for way in (cookie, {"Authorization": f"Bearer {token}"}):
+                    try:
+                        async with connect(address_of(hub), additional_headers={**headers, **way}, origin=None):
+                            status = 101
+                    except InvalidStatus as refused:
+                        status = refused.response.status_code
+                    assert status == (101 if is_in else 403), (headers, way)
+            with pytest.raises(InvalidStatus, match="403"):  # no browser: a cookie says nothing of who sends it
+                await connect(address_of(hub), additional_headers=cookie)
+            assert (await get(hub, "/health", Host="evil.example"))[0] == 403
+            assert (await get(hub, "/health", Host="localhost:1"))[0] == 200
+
+    run(scenario())
+
+
+def test_a_code_signs_in_once_and_leaves_a_cookie_that_scripts_cannot_read(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path, gateway=GATEWAY) as hub, hub.connect("operator/b") as client:
+            made = await client.call("token.code")
+            path = made["url"].removeprefix(hub.hub.gateway_url)
+            status, headers, body = await get(hub, path)
+            assert (status, headers["Location"], body) == (303, "/", b"")
+            cookie = headers["Set-Cookie"]
+            assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
+            assert made["code"] not in cookie
+            status, _, body = await get(hub, "/whoami", Cookie=cookie.partition(";")[0])
+            assert (status, json.loads(body)["address"]) == (200, "operator/b")
+            assert (await get(hub, path))[0] == 401
+            _, headers, _ = await get(hub, "/signout")
+            assert "Max-Age=0" in headers["Set-Cookie"]
+
+    run(scenario())
+
+
+def test_scripts_read_what_their_token_may_see(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path, gateway=GATEWAY) as hub, browser(hub, "operator/a") as person:
+            seq = (await person.ask(type="submit", to="queue/q", argv=["ls", "-l"]))["seq"]
+            bearer = {"Authorization": f"Bearer {token_of(hub, 'operator/a')}"}
+            status, headers, body = await get(hub, "/tasks?state=queued", **bearer)
+            assert (status, headers["Content-Type"]) == (200, "application/json")
+            assert [(each["seq"], each["prompt"]) for each in json.loads(body)["tasks"]] == [(seq, "ls -l")]
+            assert json.loads((await get(hub, f"/task?seq={seq}", **bearer))[2])["argv"] == ["ls", "-l"]
+            assert json.loads((await get(hub, "/matrices", **bearer))[2])["matrices"] == []
+            assert (await get(hub, "/status", **bearer))[0] == 200
+            assert (await get(hub, "/tasks?nonsense=1", **bearer))[0] == 400
+            assert (await get(hub, "/tasks"))[0] == 401
+            other = {"Authorization": f"Bearer {token_of(hub, 'matrix/m')}"}
+            assert (await get(hub, f"/task?seq={seq}", **other))[0] == 403
+            assert not any(session.peer.text == "matrix/m" for session in hub.decider.state.roster.sessions.values()), (
+                "who reads has no session"
+            )
+
+    run(scenario())
+
+
+def test_the_page_is_served_with_strict_headers_and_nothing_beside_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path, gateway=GATEWAY) as hub:
+            status, headers, body = await get(hub, "/")
+            assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+            assert b"<html" in body
+            assert "script-src 'self'" in headers["Content-Security-Policy"]
+            assert "unsafe" not in headers["Content-Security-Policy"]
+            assert (await get(hub, "/", If_None_Match=headers["ETag"]))[0] == 304
+            status, headers, body = await get(hub, "/", method="HEAD")
+            assert (status, body) == (200, b"")
+            assert int(headers["Content-Length"]) > 0
+            for path in ("/nothing", "/../service.py", "/%2e%2e/service.py", "//etc/passwd", "/page/index.html"):
+                assert (await get(hub, path))[0] == 404, path
+            assert (await get(hub, "/health", method="DELETE"))[0] == 405
+            assert json.loads((await get(hub, "/ready"))[2]) == {"status": "ready"}
+
+    run(scenario())
+
+
+def test_a_client_that_never_reads_is_closed_and_finds_its_messages_later(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with (
+            live_hub(tmp_path, gateway=GATEWAY) as hub,
+            hub.connect("operator/a") as sender,
+            browser(hub, "operator/b") as other,
+        ):
+            query = f"credit=4096&token={token_of(hub, 'matrix/slow')}"
+            async with unread(hub, query):
+                await until(lambda: "matrix/slow" in _online(hub))
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(4000):  # more than the kernel and the gateway keep for one that does not read
+                        group.create_task(sender.send("matrix/slow", b"x" * 4000))
+                await until(lambda: hub.count("slow_reader") == 1)
+                await until(lambda: "matrix/slow" not in _online(hub))
+            mailbox = hub.decider.state.roster.peers["matrix/slow"].mailbox
+            assert mailbox.waiting > 2000
+            assert (await other.ask(type="ping"))["type"] == "pong"
+            async with browser(hub, "matrix/slow") as returned:
+                for _ in range(mailbox.waiting):
+                    await returned.hear("message")
+
+    run(scenario())
+
+
+def _online(hub: LiveHub) -> set[str]:
+    return {session.peer.text for session in hub.decider.state.roster.sessions.values()}
+
+
+def test_a_message_that_is_too_large_closes_its_own_connection_alone(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with (
+            live_hub(tmp_path, gateway=GATEWAY) as hub,
+            browser(hub, "operator/a") as large,
+            browser(hub, "operator/b") as other,
+        ):
+            assert (await large.ask(type="send", to="operator/b", content="x" * (2**20 + 1)))["code"] == "too_large"
+            await large.say(type="send", to="operator/b", content="x" * 2**21)
+            await soon(large.socket.wait_closed())
+            assert large.socket.close_code == 1009
+            assert (await other.ask(type="ping"))["type"] == "pong"
+
+    run(scenario())
+
+
+def test_everybody_is_told_that_the_hub_stops(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path, gateway=GATEWAY) as hub, browser(hub, "operator/a") as person:
+            hub.hub.stop()
+            await person.hear("error", code="stopping")
+            with pytest.raises(ConnectionClosed):
+                await soon(person.socket.recv())
+            assert person.socket.close_code == 1001
+
+    run(scenario())
+
+
+def test_the_gateway_is_not_opened_to_other_machines_without_tls_by_accident() -> None:
+    from orchestra.errors import BadOption
+
+    with pytest.raises(BadOption, match="--tls-cert"):
+        GatewaySettings(host="0.0.0.0")
+    assert not GatewaySettings(host="0.0.0.0", is_insecure=True).is_loopback
+    assert GatewaySettings(host="::1").is_loopback
