@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import random
 import socket
@@ -81,12 +82,20 @@ from .task import Priority, TaskState
 from .terms import PLAIN, Terms
 from .version import VERSION
 
+logger = logging.getLogger(__name__)
+
 CONTEXT = "channel/context"
 
 _decode = wire.Decoder(wire.FROM_HUB).decode
 
 
 _NEWS_KEPT = 4096  # of one task, for a reader that is late; the result holds the whole output
+
+
+def _program() -> str:
+    """Return what runs here: the name of the program, or of the module that Python was told to run."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return str(spec.name if spec is not None else Path(sys.argv[0]).name)[:64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +242,23 @@ class SentMessage:
                 f"it is kept: orchestra trace {self.seq}"
             ) from exc
 
+    async def follow(self, until: str = STAGES[ACKED]) -> AsyncIterator[Receipted]:
+        """Give each receipt as it comes, until the message is at `until`, or dead, for every recipient."""
+        if until not in STAGES:
+            raise BadOption(f"{until!r} is no stage; follow it until one of {', '.join(STAGES)}")
+        told: dict[str, str] = {}
+        while True:
+            self._news.clear()
+            for receipt in list(self.receipts.values()):
+                if told.get(receipt.recipient) != receipt.stage:
+                    told[receipt.recipient] = receipt.stage
+                    yield receipt
+            if told and all(stage == DEAD or has_reached(stage, until) for stage in told.values()):
+                return
+            if self._error is not None:
+                raise self._error
+            await self._news.wait()
+
     def forget(self) -> None:
         """Watch it no more."""
         self._client._forget_message(self.seq)
@@ -313,7 +339,7 @@ class Client:
         self._key = key
         self._read_key = read_key or (lambda: key)
         self._on_request = on_request
-        about = {"host": socket.gethostname()[:64], "pid": str(os.getpid()), "program": Path(sys.argv[0]).name[:64]}
+        about = {"host": socket.gethostname()[:64], "pid": str(os.getpid()), "program": _program()}
         about["version"] = VERSION
         if on_request is not None:
             about["answers"] = "yes"
@@ -1149,6 +1175,9 @@ class Client:
             code, body = error.code, str(error).encode()
         except TimeoutError:
             return
+        except Exception:
+            logger.exception("a live request of %s could not be answered", requested.sender)
+            code, body = PeerError.code, f"{self.address} failed to answer; its log says why".encode()
         self._talk.respond(requested.number, code, body)
         self._flush_soon()
 

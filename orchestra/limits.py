@@ -45,6 +45,7 @@ SUBSCRIPTIONS_MAX: Final = 64  # channels one session may follow
 FOLLOWER_BYTES_MAX: Final = 4 * MIB  # of entries on their way to one follower of a channel; one may pass it
 SEEN_S: Final = 1.0  # how long a client keeps to itself which entries it has seen; a crash repeats those
 REQUESTS_OPEN_MAX: Final = 256  # live requests of one session without an answer
+RESPONDING_MAX: Final = 16  # programs that `orchestra respond` runs at once; more requests wait
 CALLS_A_TURN_MAX: Final = 64  # CALLs of one session that one turn answers; each may read the database
 AWAY_TEXT_CHARS_MAX: Final = 256  # what a peer that is away says of itself
 CALLS_OPEN_MAX: Final = 32  # CALLs that a client has on their way; more wait in the client

@@ -127,7 +127,7 @@ def inbox(
 
     messages = with_client(state, address, looking)
     if as_json:
-        print_json([_facts(message) for message in messages])
+        print_json([facts(message) for message in messages])
     elif messages:
         now_ms = time.time_ns() // 1_000_000
         rows = [
@@ -136,7 +136,7 @@ def inbox(
                 message.sender,
                 ago(message.time_ms, now_ms=now_ms),
                 str(message.reply_to or ""),
-                _preview(_shown(message)),
+                preview(shown(message)),
             ]
             for message in messages
         ]
@@ -177,14 +177,14 @@ def read(
 
     messages = with_client(state, address, reading)
     if as_json:
-        print_json([_facts(message) for message in messages])
+        print_json([facts(message) for message in messages])
     for message in [] if as_json else messages:
         sent = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(message.time_ms / 1000))
         reply = f"  reply to {message.reply_to}, thread {message.thread}" if message.reply_to else ""
         click.echo(click.style(f"{message.seq}  from {message.sender}  {sent}{reply}", bold=True))
         if message.sealed_by:
             click.echo(f"sealed by the key {message.sealed_by}")
-        click.echo(clean(_shown(message)) + "\n")
+        click.echo(clean(shown(message)) + "\n")
     missing = set(seqs) - {message.seq for message in messages}
     if missing:
         fail(f"no unread message {', '.join(map(str, sorted(missing)))} to you; see: orchestra inbox", FAILED)
@@ -199,7 +199,7 @@ async def _dealt_with(client: Client, seqs: list[int]) -> list[Message]:
     return found
 
 
-def _facts(message: Message) -> dict[str, object]:
+def facts(message: Message) -> dict[str, object]:
     return {
         "seq": message.seq,
         "from": message.sender,
@@ -213,10 +213,10 @@ def _facts(message: Message) -> dict[str, object]:
     }
 
 
-def _shown(message: Message) -> str:
+def shown(message: Message) -> str:
     return "(sealed; it can't be opened with the key that is here)" if message.is_sealed else message.text
 
 
-def _preview(text: str) -> str:
+def preview(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= 100 else line[:97] + "..."

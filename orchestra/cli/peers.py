@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from orchestra.errors import UnknownRecipient
+
 from .shared import (
     FAILED,
     ago,
@@ -34,14 +36,26 @@ _WATCH_COLUMNS: Final = ["PEER", "STATE", "SINCE", "SESSIONS", "HOST"]
 
 
 @click.command()
+@click.argument("who", metavar="[PEER]", required=False)
 @click.option("--online", is_flag=True, help="Only those that are connected.")
 @click.option("--watch", is_flag=True, help="Stay, and show who comes and goes until Ctrl-C.")
 @client_options
 @click.pass_context
 def peers(
-    ctx: click.Context, online: bool, watch: bool, state: Path | None, address: str | None, as_json: bool
+    ctx: click.Context,
+    who: str | None,
+    online: bool,
+    watch: bool,
+    state: Path | None,
+    address: str | None,
+    as_json: bool,
 ) -> None:
-    """Show who is known, who is connected and what they do."""
+    """Show who is known, who is connected and what they do; of one PEER also its sessions."""
+    if who is not None:
+        if watch or online:
+            raise click.UsageError("--watch and --online are for all peers; leave PEER away")
+        _show_one(with_client(state, address, lambda client: _peer(client, who)), as_json=as_json)
+        return
     if watch:
         with_client(state, address, lambda client: _watch(client, as_json=as_json, online=online))
         return
@@ -95,6 +109,44 @@ async def _all_peers(client: Client) -> list[dict[str, Any]]:
         found += page["peers"]
         if not page["is_cut"]:
             return found
+
+
+async def _peer(client: Client, who: str) -> dict[str, Any]:
+    for found in await _all_peers(client):
+        if found["address"] == who:
+            return found
+    raise UnknownRecipient(f"no peer {who} is known here; `orchestra peers` lists those that are")
+
+
+def _show_one(peer: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(peer)
+        return
+    now_ms = _now_ms()
+    seen = "" if peer["sessions"] or peer["since_ms"] is None else f", last seen {ago(peer['seen_ms'], now_ms=now_ms)}"
+    lines = [
+        ("peer", f"{peer['address']}  generation {peer['generation']}"),
+        ("state", f"{_state(peer['state'], peer['away_text'])}, since {_since(peer['since_ms'], now_ms)}{seen}"),
+        ("mail", f"{peer['unread']} unread, {peer['waiting']} of them not delivered"),
+    ]
+    if peer["slots"]:
+        lines.append(("tasks", f"{peer['busy']} of {peer['slots']}"))
+    for name, value in lines:
+        click.echo(f"{name:<10}{clean(value)}")
+    if peer["sessions"]:
+        click.echo()
+        columns = ["SESSION", "SINCE", "HOST", "PID", "PROGRAM", "SERVES", "TASKS"]
+        table(columns, [_session_row(session, now_ms) for session in peer["sessions"]])
+
+
+def _session_row(session: dict[str, Any], now_ms: int) -> list[str]:
+    return [
+        str(session["number"]),
+        ago(session["since_ms"], now_ms=now_ms),
+        *(str(session.get(name, "")) for name in ("host", "pid", "program")),
+        " ".join(session["queues"]),
+        " ".join(map(str, session["tasks"])),
+    ]
 
 
 async def _watch(client: Client, *, as_json: bool, online: bool) -> None:

@@ -51,6 +51,17 @@ def test_peers_shows_who_is_connected_and_what_they_serve(desk: Place) -> None:
         assert (row[1], row[3], row[4]) == ("online", "0 of 1", "queue/default")
 
 
+def test_one_peer_is_shown_with_its_sessions(desk: Place, known: Callable[[str], str]) -> None:
+    shown = desk.run("peers", "agent/exec-1").stdout
+    assert re.search(r"^peer +agent/exec-1  generation 1$", shown, re.MULTILINE)
+    assert re.search(r"^state +online, since \d+ s ago$", shown, re.MULTILINE)
+    assert re.search(r"^\d+\t\d+ s ago\t\S+\t\d+\torchestra\.agents\.cli\tqueue/default\t$", shown, re.MULTILINE)
+    away = known("matrix/seen-never")
+    assert "state     offline, since never\n" in desk.run("peers", away).stdout
+    assert "no peer matrix/nobody is known" in desk.run("peers", "matrix/nobody").assert_is_one_sentence(1)
+    assert desk.run("peers", "--watch", away).code == 2
+
+
 def test_peers_online_leaves_out_those_who_are_away(desk: Place, known: Callable[[str], str]) -> None:
     away = known("matrix/away")
     assert away in desk.run("peers").stdout

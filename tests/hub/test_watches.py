@@ -238,6 +238,25 @@ def test_a_client_waits_for_every_recipient_of_a_broadcast(tmp_path: Path) -> No
     run(scenario())
 
 
+def test_a_client_follows_each_receipt_until_a_stage_or_the_end(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("operator/o") as sender:  # noqa: SIM117 - too long for one
+            async with hub.connect("matrix/one") as one, hub.connect("matrix/two") as two:
+                sent = await soon(sender.send_watched("*", "to all"))
+                following = sent.follow("read")
+                told = [(each.recipient, each.stage) for each in [await soon(anext(following)) for _ in range(2)]]
+                assert sorted(told) == [("matrix/one", "stored"), ("matrix/two", "stored")]
+                await one.mark_read([sent.seq])
+                receipt = await soon(anext(following))
+                assert (receipt.recipient, receipt.stage) == ("matrix/one", "read")
+                await two.mark_read([sent.seq], ack=True)
+                assert [each.stage async for each in following] == ["acked"]
+                with pytest.raises(BadOption):
+                    await anext(sent.follow("seen"))
+
+    run(scenario())
+
+
 def test_waiting_for_a_message_that_is_dead_says_why(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with live_hub(tmp_path) as hub, hub.connect("agent/a"), hub.connect("operator/o") as sender:
