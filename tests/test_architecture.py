@@ -36,6 +36,7 @@ PURE = [
     "orchestra/memory/fold.py",
     "orchestra/memory/question.py",
     "orchestra/memory/words.py",
+    "orchestra/mcp/clients.py",
     "orchestra/task.py",
     "orchestra/token.py",
     "orchestra/terms.py",
@@ -177,7 +178,7 @@ def test_using_the_library_loads_neither_floor() -> None:
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
-    heavy = {"zmq", "peewee", "msgpack", "asyncio", "click", "rich", "chromadb", "nacl"}
+    heavy = {"zmq", "peewee", "msgpack", "asyncio", "click", "rich", "chromadb", "mcp", "nacl"}
     assert _loaded_by("import orchestra") & heavy == set()
 
 

@@ -40,6 +40,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "task": ("task:task", "Submit tasks to agents and follow them."),
     "bridge": ("bridge:bridge", "Let old programs that exchange files work with the hub."),
     "memory": ("memory:memory", "Keep what was learned, and find it again."),
+    "mcp": ("mcp:mcp", "Serve the memory and the hub to a model, by MCP."),
 }
 
 

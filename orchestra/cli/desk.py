@@ -58,6 +58,10 @@ def desk_at(memory: Path | None, *, project: str | None = None) -> Iterator[Desk
 def memory_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--memory` and `--json`."""
     command = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")(command)
+    return memory_option(command)
+
+
+def memory_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--memory",
         type=click.Path(path_type=Path),

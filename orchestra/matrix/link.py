@@ -17,7 +17,7 @@ from orchestra.limits import BACKOFF_S_MAX, HUB_MEET_S, OUTBOX_LOOK_S
 
 from . import calling
 from .archive import Archive
-from .meeting import Meeting, Met
+from .meeting import Meeting, Met, hub_id
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +75,7 @@ class Link:
         self._project = project
         self._meeting: Meeting | None = None
         self._again = asyncio.Event()
+        self._tried = asyncio.Event()
         self._reason = "not connected yet"
         self.matrix = find()
 
@@ -85,8 +86,13 @@ class Link:
 
     @property
     def hub(self) -> str:
-        """Which hub it is, once it was there."""
-        return self._meeting.hub if self._meeting else ""
+        """Which hub it is, or "" where none was ever started or joined."""
+        return hub_id(self.matrix) if self.matrix.has_hub else ""
+
+    async def wait_tried(self, *, within_s: float = HUB_MEET_S) -> None:
+        """Wait until it was tried once, so that who asks right after the start finds what a hub has for it."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._tried.wait(), within_s)
 
     def client(self) -> Client:
         """Return the client.
@@ -115,6 +121,7 @@ class Link:
                 pause_s = BACKOFF_S_MAX
             except OrchestraError as error:
                 self._fail(error)
+                self._tried.set()
                 pause_s = OUTBOX_LOOK_S if error.is_fatal else BACKOFF_S_MAX
             await asyncio.sleep(pause_s)
 
@@ -129,6 +136,7 @@ class Link:
                 self._again.clear()
                 with suppress(ConnectionFault):
                     await meeting.hold()
+                self._tried.set()
                 again = asyncio.ensure_future(self._again.wait())
                 await asyncio.wait([again, *ends], timeout=OUTBOX_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
                 again.cancel()
