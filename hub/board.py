@@ -37,6 +37,7 @@ _KEPT: Final = (
     "answered_by",
     "retried_ms",
     "retried_by",
+    "retried_end",
     "above",
 )
 
@@ -54,7 +55,7 @@ class Extras:
         expires_ms: when it is dead if nobody has begun it, in ms since 1970; 0 is never.
         asked: how many questions the current attempt has asked; `question` is the last, `answer` is None until it came.
         asked_ms, answered_ms, answered_by: when the last one was asked, and when and by whom it was answered.
-        retried_ms, retried_by: when and by whom it was taken up again last.
+        retried_ms, retried_by, retried_end: when and by whom it was taken up again last, and how it had ended then.
         above: the unfinished task it is under: its parent, or where that is over what that one was under; 0 is none.
         checkpoint: what an attempt left for the next.
     """
@@ -74,6 +75,7 @@ class Extras:
     answered_by: str = ""
     retried_ms: int = 0
     retried_by: str = ""
+    retried_end: str = ""
     above: int = 0
     checkpoint: bytes | None = None
 

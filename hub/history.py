@@ -34,6 +34,7 @@ _EXTRAS: Final = {
     "failures": "any",
     "retried_ms": "any",
     "retried_by": "any",
+    "retried_end": "any",
     "question": "any",
     "asked_ms": "any",
     "answer": "any",

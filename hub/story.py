@@ -16,7 +16,7 @@ from orchestra.wire import MESSAGE
 from .board import Board
 from .roster import Roster
 from .turn import Turn
-from .waiting import span, why_undelivered, why_waiting
+from .waiting import how_it_ended, span, why_undelivered, why_waiting
 
 _HUB: Final = "hub"
 _PRIORITY: Final = {rank: name for name, rank in RANK.items()}
@@ -175,6 +175,9 @@ def task_lines(
 ) -> list[Line]:
     """Tell of a task; `found` are its facts, `attempts` those of `task.get`, `dead` its dead letter if it is one."""
     lines = [Line(found["sent_ms"], found["from"], f"submitted task {found['seq']} to {found['to']}{_options(found)}")]
+    if "retried_ms" in found:  # an attempt may begin in the same millisecond, and comes after it
+        end = f" (it was {found['retried_end']})" if "retried_end" in found else ""
+        lines.append(Line(found["retried_ms"], found["retried_by"], f"asked for another try{end}"))
     for each in attempts:
         lines += _attempt_lines(each)
     for each in dead:
@@ -189,8 +192,6 @@ def task_lines(
         lines.append(Line(found["asked_ms"], agent, f"asked: {found['question']}"))
     if "answered_ms" in found:
         lines.append(Line(found["answered_ms"], found["answered_by"], f"answered: {found['answer']}"))
-    if "retried_ms" in found:
-        lines.append(Line(found["retried_ms"], found["retried_by"], "asked for another try"))
     lines.sort(key=lambda line: line.at_ms)
     return [*lines, *_task_standing(found, dead, why, now_ms=now_ms)]
 
@@ -213,7 +214,7 @@ def _task_standing(found: dict[str, Any], dead: list[dict[str, Any]], why: str, 
     if state.is_over:
         again = f"; try it again with: orchestra task retry {found['seq']}" if state in RETRYABLE else ""
         reason = text or next((each["reason"] for each in dead), "")
-        yield Line(found["updated_ms"], _HUB, f"it is over: {state}{f': {reason}' if reason else ''}{again}")
+        yield Line(found["updated_ms"], _HUB, f"it is over: {how_it_ended(state, reason)}{again}")
         return
     if state is TaskState.SCHEDULED:
         yield Line(now_ms, _HUB, f"it is scheduled: it may begin in {span(found['due_ms'] - now_ms)}")

@@ -34,6 +34,7 @@ from .family import Family
 from .hubstate import HubState, unknown
 from .roster import Peer, Session
 from .turn import Query, Turn
+from .waiting import how_it_ended
 
 _LEASE_MS: Final = int(LEASE_S * 1000)
 _TEXT_CHARS_MAX: Final = 1000  # of what is kept of an attempt
@@ -135,8 +136,10 @@ class Tasks:
             _, report, result_n = found
             row = task.attempt_row(task.state.value, _text_of(report), now_ms=task.updated_ms, result_n=result_n)
             self._state.writes.task_attempts.append(row)
-        kept = task.more
-        task.extras = Extras(terms, checkpoint=kept.checkpoint, retried_ms=turn.now_ms, retried_by=session.peer.text)
+        kept, text = task.more, _text_of(found[1])
+        task.extras = Extras(terms, checkpoint=kept.checkpoint)
+        task.extras.retried_ms, task.extras.retried_by = turn.now_ms, session.peer.text
+        task.extras.retried_end = how_it_ended(task.state, text)
         task.losses, task.cancel_why = 0, None
         task.let_go()
         task.move(TaskState.BLOCKED if blockers else TaskState.QUEUED, now_ms=turn.now_ms)

@@ -73,6 +73,11 @@ def why_undelivered(peer: Peer, seq: int, turn: Turn) -> str:
     return f"{peer.mailbox.waiting} messages wait for {peer.text}, some of them before it"
 
 
+def how_it_ended(state: TaskState, text: str) -> str:
+    """Say in which state a task ended, and why; `text` may say the state itself."""
+    return text if text.startswith(state) else f"{state}: {text}" if text else state.value
+
+
 def span(ms: int) -> str:
     """Return a length of time in the largest fitting unit."""
     seconds = max(0, round(ms / 1000))

@@ -252,8 +252,22 @@ def test_the_story_of_a_task_says_who_asked_for_another_try(hub: FakeHub) -> Non
     hub.clock.advance(1)
     sender.call("task.retry", seq=seq)
     hub.clock.advance(1)
-    assert ("operator/o", "asked for another try") in _story(sender, seq)
+    again = "asked for another try (it was canceled by operator/o)"
+    assert ("operator/o", again) in _story(sender, seq)
     assert _end(sender, seq).endswith("no agent serves queue/q")
+    agent = hub.join("agent/a", slots=1, queues=("queue/q",))
+    agent.result(agent.took(DELIVER)[0], "failed")
+    hub.clock.advance(1)
+    agent.allow(slots=1)
+    sender.call("task.retry", seq=seq)
+    told = [what for _, what in _story(sender, seq)]
+    assert [line.split(" (")[0] for line in told[:-1]] == [
+        f"submitted task {seq} to queue/q",
+        "began attempt 1",
+        "attempt 1 ended, failed",
+        "asked for another try",
+        "began attempt 2",
+    ]
 
 
 def test_the_story_of_a_message_says_what_its_sender_asked_for(hub: FakeHub) -> None:
