@@ -39,7 +39,9 @@ class Audit:
         for public, source in strangers:
             if public not in self._refused and len(self._refused) < REFUSALS_AUDITED_AN_HOUR:
                 self._refused[public] = now_ms
-                self.note("refused", by="", about="", detail=f"{fingerprint(public)} from {source}", now_ms=now_ms)
+                self.note(
+                    "refused", by="", about="", detail=f"{fingerprint(public)} from {source or 'here'}", now_ms=now_ms
+                )
 
     def note_bad_token(self, source: str, reason: str, *, now_ms: int) -> None:
         """Note that a connection from `source` was refused with a bad token: each source once an hour, and so many."""

@@ -36,7 +36,7 @@ _KEPT_MS: Final = 7 * 86_400_000  # so long one that is over can still say so
 
 
 class Stranger(NamedTuple):
-    """Who tried to connect with a key that is not known: the key, and the IP address it came from."""
+    """Who tried to connect with a key that is not known: the key, and its IP address; "" is a Unix socket."""
 
     public: str
     source: str

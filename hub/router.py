@@ -228,8 +228,7 @@ class Router:
             if identity is None:
                 self.counts["keys_refused"] += 1
                 if len(self._refused) < _REFUSED_KEPT and len(request) == 7:
-                    source = request[3].decode("ascii", "replace")
-                    self._refused.append(Stranger(z85.encode(request[6]).decode(), source))
+                    self._refused.append(Stranger(z85.encode(request[6]).decode(), _address_of(request[3])))
                 self._zap.send_multipart([b"1.0", sequence, b"400", b"key is not known", b"", b""])
             else:
                 self._zap.send_multipart([b"1.0", sequence, b"200", b"OK", identity.encode(), b""])
@@ -298,6 +297,12 @@ def _is_readable(each: zmq.Socket[bytes]) -> bool:
 def _shut(descriptor: int) -> None:
     with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as twin:
         twin.shutdown(socket.SHUT_RDWR)
+
+
+def _address_of(told: bytes) -> str:
+    """Return the IP address that a ZAP request names; "" for a Unix socket, of which it says localhost:UID:GID:PID."""
+    text = told.decode("ascii", "replace")
+    return "" if text.startswith("localhost") else text
 
 
 def _source_of(descriptor: int) -> str:

@@ -14,6 +14,7 @@ import zmq
 from orchestra import wire
 from orchestra.errors import PortInUse, StateFault
 from orchestra.hub import router as router_module
+from orchestra.hub.enrolment import Stranger
 from orchestra.hub.router import Arrived, Router
 from orchestra.keys import KeyPair, make_key_pair
 from orchestra.wire import PING, PONG
@@ -130,6 +131,15 @@ def test_a_key_that_is_not_known_never_gets_a_frame_through(rig: Rig) -> None:
     known = rig.dealer(endpoint, rig.enrol("agent/a"))
     known.send(b"y")
     assert [each.frame for each in rig.arrived()] == [b"y"]
+
+
+def test_a_stranger_is_told_of_with_where_it_came_from(rig: Rig, tmp_path: Path) -> None:
+    for endpoint, source in (("tcp://127.0.0.1:0", "127.0.0.1"), (f"ipc://{tmp_path}/hub.sock", "")):
+        stranger = make_key_pair()
+        rig.dealer(rig.router.bind(endpoint), stranger)
+        refused: list[Stranger] = []
+        rig.wait(lambda refused=refused: refused.extend(rig.router.refused()) or bool(refused))
+        assert refused == [Stranger(stranger.public, source)]
 
 
 def test_a_smuggled_frame_is_counted_and_what_follows_is_read_right(rig: Rig) -> None:
