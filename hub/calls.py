@@ -278,11 +278,13 @@ def _invite(asked: Asked) -> Params:
 
 
 def _inbox(asked: Asked) -> None:
+    grants.check(asked.session.rights, grants.RECEIVE)
     count = _count(asked.params)
     asked.query("inbox", recipient=asked.session.peer.id, after=asked.params.get("after", 0), count=count)
 
 
 def _inbox_read(asked: Asked) -> None:
+    grants.check(asked.session.rights, grants.RECEIVE)
     stage = ACKED if asked.params.get("ack", False) else READ
     asked.fetch("mail", recipient=asked.session.peer.id, seqs=list(dict.fromkeys(_seqs(asked.params))), stage=stage)
 
@@ -293,11 +295,11 @@ def _was_read(decider: Decider, session: Session, fetch: Fetch, found: list[Any]
 
 def _dead_list(asked: Asked) -> None:
     before = asked.params.get("before", 0)
-    asked.query("dead_letters", before=before, count=_count(asked.params), peer=asked.session.peer.text)
+    asked.query("dead_letters", before=before, count=_count(asked.params), rights=asked.session.rights)
 
 
 def _dead_get(asked: Asked) -> None:
-    asked.query("dead_letter", seq=asked.params["seq"], peer=asked.session.peer.text)
+    asked.query("dead_letter", seq=asked.params["seq"], rights=asked.session.rights)
 
 
 def _dead_resend(asked: Asked) -> None:
@@ -315,12 +317,12 @@ def _deal_with_dead(decider: Decider, session: Session, fetch: Fetch, found: lis
 
 
 def _message_list(asked: Asked) -> None:
-    grants.check_see_all(asked.session.peer.address)
+    grants.check(asked.session.rights, grants.OBSERVE)
     asked.query("messages", before=asked.params.get("before", 0), count=_count(asked.params))
 
 
 def _message_get(asked: Asked) -> None:
-    asked.query("message", seq=asked.params["seq"], peer=asked.session.peer.text)
+    asked.query("message", seq=asked.params["seq"], rights=asked.session.rights)
 
 
 def _message_watch(asked: Asked) -> None:
@@ -335,7 +337,7 @@ def _is_watched(decider: Decider, session: Session, fetch: Fetch, found: list[An
     shown: list[Params] = []
     size = 0
     for each in found:
-        message = receipts.seen_by(each, session.peer.text, seq=each["seq"])
+        message = receipts.seen_by(each, session.rights, seq=each["seq"])
         facts = {name: message[name] for name in ("seq", "to", "recipients", "is_cut")}
         size += len(pack(facts))
         if size > REPLY_BYTES_MAX and shown:
@@ -346,7 +348,7 @@ def _is_watched(decider: Decider, session: Session, fetch: Fetch, found: list[An
 
 
 def _message_thread(asked: Asked) -> None:
-    asked.query("thread", seq=asked.params["seq"], count=_count(asked.params), peer=asked.session.peer.text)
+    asked.query("thread", seq=asked.params["seq"], count=_count(asked.params), rights=asked.session.rights)
 
 
 def _message_unwatch(asked: Asked) -> Params:
@@ -360,7 +362,7 @@ def _task_get(asked: Asked) -> None:
     board = asked.decider.tasks.board
     why = why_waiting(board.tasks[seq], board, asked.decider.state.roster) if seq in board.tasks else ""
     children = [child.seq for child in asked.decider.tasks.family.below(seq)[:LIST_ROWS_MAX]]
-    asked.query("task", seq=seq, peer=str(asked.session.peer.address), why=why, children=children)
+    asked.query("task", seq=seq, rights=asked.session.rights, why=why, children=children)
 
 
 def _task_list(asked: Asked) -> None:
@@ -372,7 +374,7 @@ def _task_list(asked: Asked) -> None:
         state=state,
         before=asked.params.get("before", 0),
         count=_count(asked.params),
-        peer=str(asked.session.peer.address),
+        rights=asked.session.rights,
     )
 
 
@@ -381,18 +383,18 @@ def _task_watch(asked: Asked) -> None:
     for seq in seqs:
         task = asked.decider.tasks.board.tasks.get(seq)
         if task is not None:
-            grants.check_see_task(asked.session.peer.address, sender=task.sender, holder=task.holder_text)
+            grants.check_see_task(asked.session.rights, sender=task.sender, holder=task.holder_text)
             asked.decider.tasks.watch(asked.session, task)
         else:
             asked.decider.tasks.watch_if_revived(asked.session, seq)
-    asked.query("outcomes", seqs=seqs, peer=str(asked.session.peer.address))
+    asked.query("outcomes", seqs=seqs, rights=asked.session.rights)
 
 
 def _task_cancel(asked: Asked) -> Params:
     task = asked.decider.tasks.board.tasks.get(asked.params["seq"])
     if task is None:
         raise NotCancelable(f"task {asked.params['seq']} is over or does not exist; see: orchestra task show")
-    grants.check_see_task(asked.session.peer.address, sender=task.sender, holder="")
+    grants.check_manage(asked.session.rights, sender=task.sender, sending=grants.SUBMIT, to=task.to)
     below = asked.decider.tasks.cancel(task, f"canceled by {asked.session.peer.text}", asked.turn)
     return {"seq": task.seq, "state": task.state.value, "below": below}
 
@@ -407,7 +409,7 @@ def _task_answer(asked: Asked) -> Params:
     task = asked.decider.tasks.board.tasks.get(asked.params["seq"])
     if task is None:
         raise NotAsked(f"task {asked.params['seq']} is over or does not exist; see: orchestra task show")
-    grants.check_see_task(asked.session.peer.address, sender=task.sender, holder="")
+    grants.check_manage(asked.session.rights, sender=task.sender, sending=grants.SUBMIT, to=task.to)
     asked.decider.inputs.answer(task, asked.params["text"], asked.turn, by=asked.session.peer.text)
     return {"seq": task.seq, "state": task.state.value}
 
@@ -431,10 +433,11 @@ def _trace(asked: Asked) -> None:
         moment = story.moment_of_message(found, roster, asked.turn)
     else:
         moment = story.moment_of_task(seq, decider.tasks.board, roster)
-    asked.query("trace", seq=seq, peer=asked.session.peer.text, moment=moment, now_ms=asked.turn.now_ms)
+    asked.query("trace", seq=seq, rights=asked.session.rights, moment=moment, now_ms=asked.turn.now_ms)
 
 
 def _subscribe(asked: Asked) -> Params:
+    grants.check(asked.session.rights, grants.READ, asked.params["channel"])
     return asked.decider.channels.subscribe(
         asked.session,
         asked.params["channel"],
@@ -483,6 +486,7 @@ def _channel_list(asked: Asked) -> None:
 
 def _channel_read(asked: Asked) -> None:
     params, channels = asked.params, asked.decider.channels
+    grants.check(asked.session.rights, grants.READ, params["channel"])
     channel = channels.known(params["channel"])
     is_newest = "newest" in params
     count = _count({"count": params["newest"]} if is_newest else params)
@@ -509,6 +513,7 @@ def _channel_read(asked: Asked) -> None:
 
 
 def _channel_seen(asked: Asked) -> Params:
+    grants.check(asked.session.rights, grants.READ, asked.params["channel"])
     asked.decider.channels.seen(
         asked.session, asked.params["channel"], asked.params["seq"], asked.params.get("cursor"), asked.turn
     )
@@ -516,6 +521,7 @@ def _channel_seen(asked: Asked) -> Params:
 
 
 def _channel_forget(asked: Asked) -> Params:
+    grants.check(asked.session.rights, grants.READ, asked.params["channel"])
     channels = asked.decider.channels
     channels.cursors.forget(asked.session.peer, channels.known(asked.params["channel"]), asked.params["cursor"])
     return {}

@@ -73,7 +73,8 @@ class DeadLetters:
     def _checked(self, session: Session, message: dict[str, Any], *, may_be_task: bool = False) -> list[dict[str, Any]]:
         seq = message["seq"]
         if "from" in message:
-            grants.check_see_message(session.peer.address, sender=message["from"], recipients=())
+            sending = grants.SEND if message["kind"] == MESSAGE else grants.SUBMIT
+            grants.check_manage(session.rights, sender=message["from"], sending=sending, to=message["to"])
         if not message["dead"]:
             raise NotFound(f"there is no dead letter {seq}; see: orchestra dead list")
         if message["kind"] != MESSAGE and not may_be_task:

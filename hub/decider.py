@@ -164,7 +164,8 @@ class Decider:
             self._end_over(session, EXPIRED, turn)
             return
         if session is None and self.enrolment.is_invited(identity):
-            self.enrolment.receive(link, identity, records, turn)
+            for peer in self.enrolment.receive(link, identity, records, turn):
+                self._say_hello_again(peer, turn)
             return
         for record in records:
             try:
@@ -310,6 +311,9 @@ class Decider:
     def grant(self, by: str, peer: Peer, given: tuple[str, ...] | None, turn: Turn) -> None:
         """Let `peer` do what `given` says from now on (None: what its kind may); its clients say HELLO again."""
         self.enrolment.grant(by, peer, given, now_ms=turn.now_ms)
+        self._say_hello_again(peer, turn)
+
+    def _say_hello_again(self, peer: Peer, turn: Turn) -> None:
         for session in list(peer.sessions):
             turn.send(session.link, [BYE, "grants", f"what {peer.text} may do was changed; say HELLO again"])
             turn.kicks.append(session.link)
@@ -442,7 +446,8 @@ class Decider:
 
     def _credit(self, session: Session, record: Record, turn: Turn) -> None:
         _, messages, slots = record
-        session.credit = min(session.credit + messages, CREDIT_MAX)
+        if session.may_receive:
+            session.credit = min(session.credit + messages, CREDIT_MAX)
         if slots is not None:
             if slots and not session.is_worker:
                 hello.begin_work(self, session, turn)

@@ -182,15 +182,20 @@ class Enrolment:
         """Return the keys that were replaced, and whose overlap is over."""
         return [public for public, until_ms in self.key_ends.items() if until_ms <= now_ms]
 
-    def receive(self, link: Link, identity: str, records: list[Record], turn: Turn) -> None:
-        """Decide what somebody with an invitation says; whatever it is, the connection ends with the answer."""
+    def receive(self, link: Link, identity: str, records: list[Record], turn: Turn) -> list[Peer]:
+        """Decide what somebody with an invitation says; whatever it is, the connection ends with the answer.
+
+        Return the peers who may do something else from now on.
+        """
+        changed: list[Peer] = []
         for record in records:
             try:
-                turn.send(link, [REPLY, record[1], self._enrol(identity, record, turn)])
+                turn.send(link, [REPLY, record[1], self._enrol(identity, record, changed, turn)])
             except PeerError as error:
                 ref = record[1] if record[0] == CALL else 0
                 turn.send(link, [ERROR, record[0], ref, error.code, str(error)])
         turn.kicks.append(link)
+        return changed
 
     def revoke(self, by: str, public_key: str, *, now_ms: int) -> str:
         """Let a key or an invitation in no more; return whose it was.
@@ -217,7 +222,7 @@ class Enrolment:
         self._audit.note("revoked", by=by, about=text, detail=fingerprint(public_key), now_ms=now_ms)
         return text
 
-    def _enrol(self, identity: str, record: Record, turn: Turn) -> dict[str, Any]:
+    def _enrol(self, identity: str, record: Record, changed: list[Peer], turn: Turn) -> dict[str, Any]:
         if record[0] != CALL or record[2] != "enrol":
             raise NotAllowed("an invitation may do nothing but enrol a key; run: orchestra join")
         public_key = record[3].get("public_key")
@@ -237,6 +242,7 @@ class Enrolment:
             detail = f"{fingerprint(public_key)}, invited by {invite.made_by}"
             if invite.grants:
                 peer.grants = tuple(invite.grants.split())
+                changed.append(peer)
                 self._state.writes.peers[peer.id] = peer
                 detail += f", may {invite.grants}"
             self._audit.note("enrolled", by="", about=invite.address, detail=detail, now_ms=turn.now_ms)

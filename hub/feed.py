@@ -57,7 +57,7 @@ class Feed:
             HubFull: if too many watch.
         """
         peer = session.peer
-        grants.check_see_all(peer.address)
+        grants.check(session.rights, grants.OBSERVE)
         if session.link not in self._watchers and len(self._watchers) >= FEED_WATCHERS_MAX:
             raise HubFull(f"{FEED_WATCHERS_MAX} sessions watch the feed; ask with `status` instead")
         if not self._watchers:

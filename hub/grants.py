@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from orchestra.address import Address, Kind
+from orchestra.address import Kind
 from orchestra.errors import BadOption, NotAllowed
 from orchestra.limits import GRANTS_MAX
 
@@ -23,6 +23,10 @@ BROADCAST: Final = "broadcast"
 SUBMIT: Final = "submit"
 SERVE: Final = "serve"
 CHANNEL: Final = "channel"
+RECEIVE: Final = "receive"
+READ: Final = "read"
+OBSERVE: Final = "observe"
+MANAGE: Final = "manage"
 ADMINISTER: Final = "administer"
 
 ACTIONS: Final[dict[str, tuple[str, bool]]] = {
@@ -31,14 +35,21 @@ ACTIONS: Final[dict[str, tuple[str, bool]]] = {
     SUBMIT: ("submit tasks to", True),
     SERVE: ("take the tasks of", True),
     CHANNEL: ("make the channel", True),
+    RECEIVE: ("receive the messages and live requests to itself, and read its inbox", False),
+    READ: ("read and follow the channel", True),
+    OBSERVE: ("see the messages and tasks of all, and who does what as it happens", False),
+    MANAGE: ("cancel, answer and try again the tasks of all, and drop their dead letters", False),
     ADMINISTER: ("administer the hub: let peers in, say what they may do, read the audit log", False),
 }
 """Action → what it allows, and whether it is for addresses."""
 
 DEFAULTS: Final[dict[Kind, tuple[str, ...]]] = {
-    Kind.AGENT: ("send:*", "serve:*"),
-    Kind.MATRIX: ("send:*", "broadcast", "submit:*", "channel:*"),
-    Kind.OPERATOR: ("send:*", "broadcast", "submit:*", "channel:*", "administer"),
+    Kind.AGENT: ("receive", "read:*", "send:*", "serve:*"),
+    Kind.MATRIX: ("receive", "read:*", "send:*", "broadcast", "submit:*", "channel:*"),
+    Kind.OPERATOR: (
+        *("receive", "read:*", "send:*", "broadcast", "submit:*", "channel:*"),
+        *("observe", "manage", "administer"),
+    ),
 }
 """What a peer may do that was given nothing else."""
 
@@ -104,14 +115,10 @@ def check(rights: Rights, action: str, target: str = "") -> None:
     Raises:
         NotAllowed: naming the grant that is missing.
     """
-    peer, missing = rights.peer, f"{action}:{target}" if target else action
-    what = f"{ACTIONS[action][0]}{' ' if target else ''}{target}"
-    if not _allows(of(peer), action, target):
-        raise NotAllowed(
-            f"{peer.text} may not {what}; an operator can allow it with: orchestra keys grant {peer.text} {missing}"
-        )
-    if rights.token is not None and not _allows(rights.token, action, target):
-        raise NotAllowed(f"this token of {peer.text} may not {what}; make one with: --grant {missing}")
+    if not allows(rights, action, target):
+        who = rights.peer.text if rights.token is None else f"this token of {rights.peer.text}"
+        what = f"{ACTIONS[action][0]}{' ' if target else ''}{target}"
+        raise NotAllowed(f"{who} may not {what}; {_way(rights, f'{action}:{target}' if target else action)}")
 
 
 def allows(rights: Rights, action: str, target: str = "") -> bool:
@@ -128,19 +135,33 @@ def _allows(given: Iterable[str], action: str, target: str) -> bool:
     return False
 
 
-def check_see_message(peer: Address, *, sender: str, recipients: Iterable[str]) -> None:
-    """A message is seen by its sender, its recipients and the operators."""
-    if peer.kind is not Kind.OPERATOR and str(peer) != sender and str(peer) not in recipients:
-        raise NotAllowed(f"{peer} is neither the sender nor a recipient of this message")
+def check_see_message(rights: Rights, *, sender: str, recipients: Iterable[str]) -> None:
+    """A message is seen by its sender, its recipients and who may observe."""
+    text = rights.peer.text
+    if text != sender and text not in recipients and not allows(rights, OBSERVE):
+        raise NotAllowed(f"{text} is neither the sender nor a recipient of this message; {_way(rights, OBSERVE)}")
 
 
-def check_see_task(peer: Address, *, sender: str, holder: str) -> None:
-    """A task is seen, and canceled, by its sender, its agent and the operators."""
-    if peer.kind is not Kind.OPERATOR and str(peer) not in (sender, holder):
-        raise NotAllowed(f"{peer} is neither the sender nor the agent of this task")
+def check_see_task(rights: Rights, *, sender: str, holder: str) -> None:
+    """A task is seen by its sender, its agent and who may observe."""
+    text = rights.peer.text
+    if text not in (sender, holder) and not allows(rights, OBSERVE):
+        raise NotAllowed(f"{text} is neither the sender nor the agent of this task; {_way(rights, OBSERVE)}")
 
 
-def check_see_all(peer: Address) -> None:
-    """All messages and tasks at once are seen by the operators."""
-    if peer.kind is not Kind.OPERATOR:
-        raise NotAllowed(f"{peer} may not see the messages and tasks of others; come as an operator")
+def check_manage(rights: Rights, *, sender: str, sending: str, to: str) -> None:
+    """What `sender` sent to `to` is changed by its sender, and by who may manage.
+
+    A token changes what it could have sent: `sending` is the action for that.
+    """
+    token = rights.token
+    is_own = rights.peer.text == sender and (token is None or _allows(token, sending, to))
+    if not is_own and not allows(rights, MANAGE):
+        raise NotAllowed(f"{rights.peer.text} may not change what {sender} sent to {to}; {_way(rights, MANAGE)}")
+
+
+def _way(rights: Rights, missing: str) -> str:
+    """Say how a missing grant is given."""
+    if _allows(of(rights.peer), *missing.partition(":")[::2]):
+        return f"make a token with: --grant {missing}"
+    return f"an operator can allow it with: orchestra keys grant {rights.peer.text} {missing}"

@@ -58,6 +58,7 @@ def welcome(decider: Decider, link: Link, identity: str, record: Record, turn: T
         raise BadOption(f"epoch must be {EPOCH_BYTES} bytes")
     token = decider.tokens.admitted(identity, now_ms=turn.now_ms) if Tokens.is_token(identity) else None
     rights = grants.Rights(peer, token.grants if token is not None else None)
+    may_receive = grants.allows(rights, grants.RECEIVE)
     served = _queues(queues)
     for address in (*([peer_text] if slots or served else ()), *served):
         grants.check(rights, grants.SERVE, address)
@@ -77,7 +78,7 @@ def welcome(decider: Decider, link: Link, identity: str, record: Record, turn: T
         number=next(decider.state.numbers.sessions),
         peer=peer,
         epoch=epoch,
-        credit=min(credit, CREDIT_MAX),
+        credit=min(credit, CREDIT_MAX) if may_receive else 0,
         slots=min(slots, SLOTS_MAX),
         queues=served,
         about=told,
@@ -87,6 +88,7 @@ def welcome(decider: Decider, link: Link, identity: str, record: Record, turn: T
         origin=decider.state.roster.origin_of(peer, epoch),
         is_worker=is_worker,
         token=token,
+        may_receive=may_receive,
         ends_ms=token.ends_ms if token is not None else NEVER_MS,
     )
     decider.presence.joins(session)

@@ -15,7 +15,7 @@ from orchestra.terms import TERMS
 from orchestra.wire import CALL, ERROR, MESSAGE, OK, REPLY, RESULT, SEND, Record
 
 from . import receipts, story
-from .grants import check_see_message, check_see_task
+from .grants import OBSERVE, allows, check_see_message, check_see_task
 from .news import OPTIONS_TOLD, line_of
 from .store import Store
 from .turn import Query
@@ -181,7 +181,7 @@ def _inbox(store: Store, params: Params) -> Params:
 
 def _thread(store: Store, params: Params) -> Params:
     """The messages of the thread that one belongs to, as far as the caller sent or got them, in order."""
-    seq, reader = params["seq"], params["peer"]
+    seq, reader = params["seq"], params["rights"]
     asked = receipts.seen_by(receipts.message(store.rows, seq), reader, seq=seq)
     thread = asked["options"].get("thread", seq)
     found: list[Params] = []
@@ -191,7 +191,7 @@ def _thread(store: Store, params: Params) -> Params:
             message = receipts.seen_by(receipts.message(store.rows, number), reader, seq=number)
         except (NotFound, NotAllowed):  # it is gone, or between others
             continue
-        own = [each for each in message["recipients"] if each["recipient"] == reader]
+        own = [each for each in message["recipients"] if each["recipient"] == reader.peer.text]
         size += 500 + len(message["body"])
         if found and (size > REPLY_BYTES_MAX or len(found) == params["count"]):
             return {"thread": thread, "messages": found, "is_cut": True}
@@ -201,7 +201,7 @@ def _thread(store: Store, params: Params) -> Params:
 
 
 def _message(store: Store, params: Params) -> Params:
-    return receipts.seen_by(receipts.message(store.rows, params["seq"]), params["peer"], seq=params["seq"])
+    return receipts.seen_by(receipts.message(store.rows, params["seq"]), params["rights"], seq=params["seq"])
 
 
 def _messages(store: Store, params: Params) -> Params:
@@ -240,9 +240,9 @@ def _dead_letters(store: Store, params: Params) -> Params:
     if params["before"]:
         where.append("d.seq < ?")
         values.append(params["before"])
-    if not params["peer"].startswith("operator/"):
+    if not allows(params["rights"], OBSERVE):
         where.append("s.text = ?")
-        values.append(params["peer"])
+        values.append(params["rights"].peer.text)
     sql = f"""
         SELECT d.seq, m.kind, s.text, r.text, d.reason, d.at_ms, m.sent_ms, length(m.body), substr(m.body, 1, 1000)
         FROM dead d JOIN message m ON m.seq = d.seq JOIN origin o ON o.id = m.origin
@@ -257,14 +257,14 @@ def _dead_letter(store: Store, params: Params) -> Params:
     found = receipts.dead_letter(store.rows, params["seq"])
     if not found["dead"]:
         raise NotFound(f"there is no dead letter {params['seq']}; see: orchestra dead list")
-    check_see_message(parse_address(params["peer"]), sender=found["from"], recipients=())
+    check_see_message(params["rights"], sender=found["from"], recipients=())
     return {name: found[name] for name in ("seq", "kind", "from", "to", "sent_ms", "rank", "options", "body", "dead")}
 
 
 def _task(store: Store, params: Params) -> Params:
     for row in store.rows(f"{_TASK_COLUMNS} WHERE t.seq = ?", params["seq"]):
         facts = _task_facts(row)
-        check_see_task(parse_address(params["peer"]), sender=facts["from"], holder=facts["agent"])
+        check_see_task(params["rights"], sender=facts["from"], holder=facts["agent"])
         left = _checkpoint(store, params["seq"])
         told = {name: params[name] for name in ("why", "children")}
         return {**facts, **left, **told, "attempts": _attempts(store, params["seq"])}
@@ -303,7 +303,7 @@ def _attempts(store: Store, seq: int) -> list[Params]:
 
 def _trace(store: Store, params: Params) -> Params:
     """The story of a message or task; `params` has what memory knew of it."""
-    seq, now_ms, reader = params["seq"], params["now_ms"], params["peer"]
+    seq, now_ms, reader = params["seq"], params["now_ms"], params["rights"]
     found = receipts.dead_letter(store.rows, seq)
     if "kind" not in found:
         raise NotFound(f"there is no message or task {seq}")
@@ -313,7 +313,7 @@ def _trace(store: Store, params: Params) -> Params:
         found = receipts.seen_by(found, reader, seq=seq)
         lines = story.message_lines(found, params["moment"], is_logged=is_logged, now_ms=now_ms)
     else:
-        task = _task(store, {"seq": seq, "peer": reader, "why": "", "children": []})
+        task = _task(store, {"seq": seq, "rights": reader, "why": "", "children": []})
         lines = story.task_lines(
             {**found, **task}, task["attempts"], found["dead"], params["moment"]["why"], now_ms=now_ms
         )
@@ -329,10 +329,9 @@ def _tasks(store: Store, params: Params) -> Params:
     if params["before"]:
         where.append("t.seq < ?")
         values.append(params["before"])
-    peer = params["peer"]
-    if not peer.startswith("operator/"):
+    if not allows(params["rights"], OBSERVE):
         where.append("(s.text = ? OR h.text = ?)")
-        values += [peer, peer]
+        values += [params["rights"].peer.text] * 2
     sql = f"{_TASK_COLUMNS} WHERE {' AND '.join(where)} ORDER BY t.seq DESC LIMIT ?"
     found: list[Params] = []
     size = 0
@@ -349,13 +348,12 @@ def _tasks(store: Store, params: Params) -> Params:
 
 def _outcomes(store: Store, params: Params) -> Params:
     """Where each of some tasks is; with its result, where it is over."""
-    peer = parse_address(params["peer"])
     found: list[Params] = []
     size = 0
     for seq in params["seqs"]:
         for row in store.rows(f"{_TASK_COLUMNS} WHERE t.seq = ?", seq):
             facts = _task_facts(row)
-            check_see_task(peer, sender=facts["from"], holder=facts["agent"])
+            check_see_task(params["rights"], sender=facts["from"], holder=facts["agent"])
             del facts["body"]
             size += 500 + len(facts["output"]) + len(row[9] or b"")
             if size > REPLY_BYTES_MAX:

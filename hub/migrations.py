@@ -30,6 +30,15 @@ def _failed_deliveries(database: SqliteDatabase) -> None:
     _execute(database, "ALTER TABLE receipt ADD COLUMN generation INTEGER NOT NULL DEFAULT 0")
 
 
+def _grants_of_reading(database: SqliteDatabase) -> None:
+    """What went with no grant, or with being an operator, needs one now: nobody loses it by that."""
+    for table, address in (("peer", "(SELECT text FROM address a WHERE a.id = peer.id)"), ("invite", "address")):
+        _execute(database, f"UPDATE {table} SET grants = trim(grants || ' read:* receive') WHERE grants <> ''")
+        is_operator = f"grants <> '' AND {address} GLOB 'operator/*'"
+        _execute(database, f"UPDATE {table} SET grants = grants || ' manage observe' WHERE {is_operator}")
+    _execute(database, "UPDATE peer SET grants = 'read:* receive' WHERE grants = ''")
+
+
 def _execute(database: SqliteDatabase, sql: str, *params: object) -> None:
     database.execute_sql(sql, params)  # type: ignore[no-untyped-call]
 
@@ -38,7 +47,12 @@ def _new_uid() -> str:
     return secrets.token_hex(8)
 
 
-STEPS: Final[tuple[Callable[[SqliteDatabase], None], ...]] = (_all_tables, _tokens, _failed_deliveries)
+STEPS: Final[tuple[Callable[[SqliteDatabase], None], ...]] = (
+    _all_tables,
+    _tokens,
+    _failed_deliveries,
+    _grants_of_reading,
+)
 
 
 def migrate(database: SqliteDatabase) -> None:

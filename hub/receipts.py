@@ -14,7 +14,7 @@ from orchestra.limits import LIST_ROWS_MAX
 from orchestra.stage import ACKED, DEAD, DELIVERED, READ, STAGES
 from orchestra.wire import MESSAGE
 
-from .grants import check_see_message
+from . import grants
 from .unpack import unpack
 
 Rows = Callable[..., Iterator[tuple[Any, ...]]]
@@ -102,21 +102,23 @@ def heading(rows: Rows, seq: int, reader: int) -> dict[str, Any] | None:
     return None
 
 
-def seen_by(found: dict[str, Any] | None, reader: str, *, seq: int) -> dict[str, Any]:
-    """Return of `message` what `reader` may see: its sender and operators all, a recipient its own receipts.
+def seen_by(found: dict[str, Any] | None, rights: grants.Rights, *, seq: int) -> dict[str, Any]:
+    """Return of `message` what a reader may see: its sender and who may observe all, a recipient its own receipts.
 
     Raises:
         NotFound: if there is no such message.
-        NotAllowed: if `reader` is neither its sender nor a recipient nor an operator.
+        NotAllowed: if the reader may not see it, or not read its channel.
     """
     if found is None:
         raise NotFound(f"there is no message {seq}")
     if found["kind"] != MESSAGE:
         raise NotFound(f"{seq} is a task; see: orchestra task show {seq}")
-    peer, recipients = parse_address(reader), found["recipients"]
-    if parse_address(found["to"]).kind is not Kind.CHANNEL:  # which everybody may read
-        check_see_message(peer, sender=found["from"], recipients=[each["recipient"] for each in recipients])
-    if peer.kind is not Kind.OPERATOR and reader != found["from"]:
+    reader, recipients = rights.peer.text, found["recipients"]
+    if parse_address(found["to"]).kind is not Kind.CHANNEL:
+        grants.check_see_message(rights, sender=found["from"], recipients=[each["recipient"] for each in recipients])
+    elif reader != found["from"]:
+        grants.check(rights, grants.READ, found["to"])
+    if reader != found["from"] and not grants.allows(rights, grants.OBSERVE):
         recipients = [each for each in recipients if each["recipient"] == reader]
         found = {**found, "dead": [each for each in found.get("dead", ()) if each["recipient"] == reader]}
     return {**found, "recipients": recipients[:LIST_ROWS_MAX], "is_cut": len(recipients) > LIST_ROWS_MAX}

@@ -40,7 +40,8 @@ class Requests:
         mine = self._asked.setdefault(session.link, set())
         if len(mine) >= REQUESTS_OPEN_MAX:
             raise HubFull(f"{REQUESTS_OPEN_MAX} of your requests are open; wait for an answer")
-        answerer = next((each for each in reversed(peer.sessions) if "answers" in each.about), None)
+        answering = (each for each in reversed(peer.sessions) if "answers" in each.about and each.may_receive)
+        answerer = next(answering, None)
         if answerer is None:
             state = "has no session that answers requests" if peer.sessions else "is not connected"
             raise Offline(f"{peer.text} {state}; send a message instead, it will wait")

@@ -61,6 +61,8 @@ class Session:
     watched: set[int] = field(default_factory=set)
     token: Claims | None = None
     """What its token says, where it came with one instead of a key."""
+    may_receive: bool = True
+    """Whether messages and live requests are handed to it."""
     ends_ms: int = NEVER_MS
     """When it is over, in milliseconds since 1970."""
     granted: set[tuple[str, str]] = field(default_factory=set)

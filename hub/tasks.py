@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Final
 
-from orchestra.address import Address, Kind, parse_address
+from orchestra.address import Kind, parse_address
 from orchestra.errors import BadAddress, HubFull, Malformed, NotFound, NotRetryable, PeerError, StaleLease, TooLarge
 from orchestra.limits import (
     LEASE_S,
@@ -96,8 +96,8 @@ class Tasks:
         self._check_room(session.peer.text)
         if terms is not None:
             task_of.extras = Extras(terms=terms)
-            blockers, failed = self._dependencies(session.peer.address, terms)
-            parent = self._parent(session.peer.address, terms.parent) if terms.parent else None
+            blockers, failed = self._dependencies(session.rights, terms)
+            parent = self._parent(session.rights, terms.parent) if terms.parent else None
         task_of.recipient = self._state.id_of(task_of.to)
         if is_watched:  # before it is taken in, since this may refuse
             self.watch(session, task_of)
@@ -121,12 +121,13 @@ class Tasks:
         task = known or (found[0] if found else None)
         if task is None:
             raise NotFound(f"there is no task {seq}")
-        grants.check_see_task(session.peer.address, sender=task.sender, holder="")
+        grants.check_manage(session.rights, sender=task.sender, sending=grants.SUBMIT, to=task.to)
         if found is None or task.state not in RETRYABLE:
             raise NotRetryable(f"task {seq} is {task.state}; only what failed, was canceled or is dead is tried again")
         self._check_room(task.sender)
         terms = task.more.terms
-        blockers, failed = self._dependencies(parse_address(task.sender), terms, is_retry=True)
+        sender = grants.Rights(self._state.roster.peers[task.sender])
+        blockers, failed = self._dependencies(sender, terms, is_retry=True)
         if failed:
             raise NotRetryable(f"task {seq} depends on task {failed}, which is not completed; retry that one first")
         parent = self._known(terms.parent) if terms.parent else None
@@ -155,7 +156,7 @@ class Tasks:
         for watcher in self._asked.get(seq, ()):
             with suppress(PeerError):  # it may not, or watches too many: the answer it gets is another
                 if self._state.roster.sessions.get(watcher.link) is watcher:
-                    grants.check_see_task(watcher.peer.address, sender=task.sender, holder="")
+                    grants.check_see_task(watcher.rights, sender=task.sender, holder="")
                     self.watch(watcher, task)
         return task
 
@@ -165,7 +166,7 @@ class Tasks:
         if self.board.by_sender.get(sender, 0) >= TASKS_OPEN_PER_SENDER_MAX:
             raise HubFull(f"{TASKS_OPEN_PER_SENDER_MAX} tasks of {sender} are unfinished; try again when some are done")
 
-    def _dependencies(self, peer: Address, terms: Terms, *, is_retry: bool = False) -> tuple[set[int], int]:
+    def _dependencies(self, rights: grants.Rights, terms: Terms, *, is_retry: bool = False) -> tuple[set[int], int]:
         """Return which of the tasks that `terms` depend on are unfinished, and one that failed (or 0)."""
         blockers: set[int] = set()
         failed = 0
@@ -175,7 +176,7 @@ class Tasks:
             if task is None:
                 others.append(seq)
                 continue
-            grants.check_see_task(peer, sender=task.sender, holder="")
+            grants.check_see_task(rights, sender=task.sender, holder="")
             if not task.state.is_over:
                 blockers.add(seq)
             elif task.state is not TaskState.COMPLETED:
@@ -187,7 +188,7 @@ class Tasks:
                     continue
                 raise NotFound(f"there is no task {seq} to depend on")
             state, sender = ends[seq]
-            grants.check_see_task(peer, sender=sender, holder="")
+            grants.check_see_task(rights, sender=sender, holder="")
             if state is not TaskState.COMPLETED:
                 failed = seq
         return blockers, failed
@@ -199,11 +200,11 @@ class Tasks:
             task = found[0] if found else None
         return task
 
-    def _parent(self, peer: Address, seq: int) -> Task:
+    def _parent(self, rights: grants.Rights, seq: int) -> Task:
         parent = self._known(seq)
         if parent is None:
             raise NotFound(f"there is no task {seq} that another could be done for")
-        grants.check_see_task(peer, sender=parent.sender, holder=self._state.texts.get(parent.holder or 0, ""))
+        grants.check_see_task(rights, sender=parent.sender, holder=self._state.texts.get(parent.holder or 0, ""))
         return parent
 
     def _put_under(self, task: Task, parent: Task, *, is_retry: bool = False) -> None:

@@ -346,6 +346,10 @@ def grant(
     submit:ADDRESS     submit tasks to agent/NAME or queue/NAME
     serve:ADDRESS      take the tasks of a queue, or of its own name
     channel:ADDRESS    make channels
+    receive            receive what is sent to it: messages, live requests
+    read:ADDRESS       read and follow channels
+    observe            see the messages and tasks of all, and what happens
+    manage             cancel, answer and try again the tasks of all
     administer         let peers in, say what they may do, read the audit log
 
     Without GRANT it shows what PEER may do. Its clients connect anew when something changes.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestra import wire
+from orchestra.address import Kind
 from orchestra.hub import grants
 from orchestra.keys import make_key_pair
 from orchestra.limits import GRANTS_MAX
@@ -89,6 +90,10 @@ NEEDS: dict[str, list[object]] = {
     "submit:queue/q": [wire.SEND, 1, "queue/q", wire.TASK, b"", None],
     "submit:agent/b": [wire.SEND, 1, "agent/b", wire.TASK, b"", None],
     "channel:channel/new": [wire.CALL, 1, "channel.create", {"channel": "channel/new"}],
+    "receive": [wire.CALL, 1, "inbox", {}],
+    "read:channel/status": [wire.CALL, 1, "channel.read", {"channel": "channel/status"}],
+    "observe": [wire.CALL, 1, "message.list", {}],
+    "manage": [wire.CALL, 1, "task.cancel", {"seq": 1}],
     "administer": [wire.CALL, 1, "audit.list", {}],
 }
 
@@ -104,6 +109,7 @@ def test_without_the_grant_it_is_refused_and_nothing_is_stored_and_with_it_it_is
 ) -> None:
     hub.enrol("agent/b", "matrix/m")
     operator = hub.join("operator/root")
+    assert operator.submit("agent/b") == 1
     peer = hub.join(f"{kind}/x")
     operator.call(
         "keys.grant", address=peer.text, add=["send:operator/nobody"], remove=list(grants.of(hub.peer(peer.text)))
@@ -151,7 +157,7 @@ def test_a_change_ends_its_sessions_and_an_agent_comes_back_for_its_tasks(hub: F
 def test_what_changes_nothing_ends_nothing(hub: FakeHub) -> None:
     operator, agent = hub.join("operator/root"), hub.join("agent/x", slots=1)
     told = operator.call("keys.grant", address="agent/x")
-    assert told == {"address": "agent/x", "grants": ["send:*", "serve:*"], "is_default": True}
+    assert told == {"address": "agent/x", "grants": list(grants.DEFAULTS[Kind.AGENT]), "is_default": True}
     operator.call("keys.grant", address="agent/x", default=True)
     assert agent.session is not None
 
@@ -159,7 +165,7 @@ def test_what_changes_nothing_ends_nothing(hub: FakeHub) -> None:
 def test_grants_are_kept_over_a_restart_and_can_be_given_back(hub: FakeHub) -> None:
     operator = hub.join("operator/root")
     hub.enrol("agent/x")
-    operator.call("keys.grant", address="agent/x", add=["administer"], remove=["send:*"])
+    operator.call("keys.grant", address="agent/x", add=["administer"], remove=["send:*", "receive", "read:*"])
     hub.restart()
     operator = operator.again()
     assert grants.of(hub.peer("agent/x")) == ("administer", "serve:*")
@@ -208,3 +214,66 @@ def test_the_check_of_who_may_be_sent_to_is_remembered_within_bounds(
         peer.send(f"agent/{name}")
     assert peer.session is not None
     assert len(peer.session.granted) <= 2
+
+
+def test_who_may_not_receive_gets_no_message_and_no_request_and_what_was_sent_waits(hub: FakeHub) -> None:
+    operator = hub.join("operator/root")
+    operator.call("keys.grant", address=hub.join("matrix/m").text, remove=["receive"])
+    deaf = hub.join("matrix/m", credit=5, about={"answers": "all"})
+    deaf.allow(5)
+    seq = operator.send("matrix/m")
+    assert deaf.take() == []
+    assert deaf.call("inbox") == "not_allowed"
+    assert deaf.call("inbox.read", seqs=[seq]) == "not_allowed"
+    operator.take()
+    assert codes(operator.say([wire.REQUEST, 9, "matrix/m", 1000, b"?"])) == ["offline"]
+    assert hub.owed("matrix/m") == [seq]
+    operator.call("keys.grant", address="matrix/m", default=True)
+    assert [record[3] for record in deaf.again(credit=5).took(wire.DELIVER)] == [seq]
+
+
+def test_who_may_observe_sees_everything_and_changes_nothing(hub: FakeHub) -> None:
+    operator, sender, agent = hub.join("operator/root"), hub.join("matrix/m"), hub.join("agent/a", slots=1)
+    message, task = sender.send("agent/a"), sender.submit("queue/q")
+    operator.call("keys.grant", address=hub.join("agent/eye").text, add=["observe"])
+    eye = hub.join("agent/eye")
+    assert eye.call("message.get", seq=message)["from"] == "matrix/m"
+    assert eye.call("task.get", seq=task)["from"] == "matrix/m"
+    assert [each["seq"] for each in eye.call("task.list")["tasks"]] == [task]
+    assert isinstance(eye.call("feed.watch"), dict)
+    for method in ("task.cancel", "task.retry"):
+        assert eye.call(method, seq=task) == "not_allowed"
+    assert agent.call("message.list") == "not_allowed"
+
+
+def test_who_may_manage_changes_what_others_sent(hub: FakeHub) -> None:
+    operator, sender = hub.join("operator/root"), hub.join("matrix/m")
+    task = sender.submit("queue/q")
+    operator.call("keys.grant", address=hub.join("agent/boss").text, add=["manage"])
+    assert hub.join("agent/boss").call("task.cancel", seq=task) == {"seq": task, "state": "canceled"}
+
+
+def test_without_reading_a_channel_nothing_in_it_is_seen(hub: FakeHub) -> None:
+    operator, blind = hub.join("operator/root"), hub.join("agent/x")
+    seq = operator.send("channel/status")
+    operator.call("keys.grant", address="agent/x", remove=["read:*"], add=["read:channel/context"])
+    blind = blind.again()
+    for method, params in (
+        ("subscribe", {"channel": "channel/status"}),
+        ("channel.read", {"channel": "channel/status"}),
+        ("channel.seen", {"channel": "channel/status", "seq": seq, "cursor": "c"}),
+        ("channel.forget", {"channel": "channel/status", "cursor": "c"}),
+        ("message.get", {"seq": seq}),
+    ):
+        assert blind.call(method, **params) == "not_allowed", method
+    assert isinstance(blind.call("subscribe", channel="channel/context"), dict)
+
+
+def test_an_invitation_with_grants_for_a_peer_that_is_known_holds_for_its_sessions_too(hub: FakeHub) -> None:
+    operator, agent, once = hub.join("operator/root"), hub.join("agent/x"), make_key_pair().public
+    operator.call("invite", address="agent/x", public_key=once, ttl_ms=1000, uses=1, grants=["receive"])
+    guest = FakePeer(hub, str(hub.decider.enrolment.identity_of(once)))
+    guest.say([wire.CALL, 1, "enrol", {"public_key": make_key_pair().public}])
+    assert agent.told[-1][:2] == [wire.BYE, "grants"]
+    again = agent.again()
+    assert codes(again.say(again.sending("operator/root"))) == ["not_allowed"]

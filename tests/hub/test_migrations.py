@@ -70,8 +70,12 @@ def test_a_step_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch
 
 
 def test_a_file_of_the_first_layout_gets_todays(tmp_path: Path) -> None:
+    given = {"agent/a": "send:*", "agent/b": "", "agent/c": None, "operator/o": "administer"}
     with sqlite3.connect(tmp_path / "hub.db") as connection:
         connection.executescript((Path(__file__).parents[1] / "data" / "hub-v1.sql").read_text(encoding="utf-8"))
+        for number, (address, grants) in enumerate(given.items(), 1):
+            connection.execute("INSERT INTO address VALUES (?, ?)", (number, address))
+            connection.execute("INSERT INTO peer VALUES (?, 0, NULL, 0, 0, NULL, NULL, ?)", (number, grants))
     connection.close()
     assert _version(tmp_path / "hub.db") == 1
     Store(tmp_path / "hub.db").close()
@@ -81,6 +85,12 @@ def test_a_file_of_the_first_layout_gets_todays(tmp_path: Path) -> None:
     with closing(Store(tmp_path / "hub.db")) as old, closing(Store(tmp_path / "new.db")) as new:
         assert len(old.load(now_ms=0).hub_uid) == 16
         assert old.load(now_ms=0).hub_uid != new.load(now_ms=0).hub_uid
+        assert [each.grants for each in old.load(now_ms=0).peers.values()] == [
+            ("send:*", "read:*", "receive"),
+            ("read:*", "receive"),
+            None,
+            ("administer", "read:*", "receive", "manage", "observe"),
+        ], "nobody loses what needed no grant then"
 
 
 @pytest.mark.parametrize(

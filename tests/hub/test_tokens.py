@@ -78,6 +78,21 @@ def test_it_may_do_what_both_its_peer_and_itself_may(hub: FakeHub) -> None:
     assert codes(again.say(again.sending("agent/b"))) == ["not_allowed"]
 
 
+def test_a_token_to_look_at_things_neither_takes_messages_nor_cancels_what_its_peer_submitted(hub: FakeHub) -> None:
+    key = hub.join("operator/me")
+    task = key.submit("queue/q")
+    looker = _connect(hub, _made(hub, grants=["observe"])["token"], credit=5)
+    hub.join("operator/o").send("operator/me")
+    assert looker.took(wire.DELIVER) == []
+    assert looker.call("task.get", seq=task)["seq"] == task
+    assert looker.call("task.cancel", seq=task) == "not_allowed"
+    assert looker.call("feed.watch")["grants"] == ["observe"]
+    assert _connect(hub, _made(hub, grants=["submit:queue/*"])["token"]).call("task.cancel", seq=task) == {
+        "seq": task,
+        "state": "canceled",
+    }
+
+
 def test_a_token_without_any_grant_may_do_nothing_that_needs_one(hub: FakeHub) -> None:
     peer = _connect(hub, _made(hub, grants=[])["token"])
     assert codes(peer.say(peer.sending("operator/o"))) == ["not_allowed"]
