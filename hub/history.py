@@ -29,6 +29,7 @@ _TASK_COLUMNS: Final = """
     JOIN address s ON s.id = o.peer JOIN address r ON r.id = t.recipient LEFT JOIN address h ON h.id = t.holder
 """
 
+_HEAD: Final = "coalesce(substr(m.body, 1, 1000), x'')"  # SQLite's substr of an empty blob is null
 
 _EXTRAS: Final = {
     "failures": "any",
@@ -209,8 +210,9 @@ def _messages(store: Store, params: Params) -> Params:
     last = next(store.rows("SELECT coalesce(max(seq), 0) FROM message"))[0]
     before = min(params["before"] or last + 1, last + 1)
     floor = max(0, before - STATUS_ROWS_MAX)
-    sql = """
-        SELECT m.seq, s.text, r.text, m.recipient, m.sent_ms, m.rank, m.options, length(m.body), substr(m.body, 1, 1000)
+    sql = f"""
+        SELECT m.seq, s.text, r.text, m.recipient, m.sent_ms, m.rank, m.options, length(m.body),
+        {_HEAD}
         FROM message m JOIN origin o ON o.id = m.origin JOIN address s ON s.id = o.peer
         JOIN address r ON r.id = m.recipient
         WHERE m.seq < ? AND m.seq >= ? AND m.kind = ? ORDER BY m.seq DESC LIMIT ?
@@ -244,7 +246,8 @@ def _dead_letters(store: Store, params: Params) -> Params:
         where.append("s.text = ?")
         values.append(params["rights"].peer.text)
     sql = f"""
-        SELECT d.seq, m.kind, s.text, r.text, d.reason, d.at_ms, m.sent_ms, length(m.body), substr(m.body, 1, 1000)
+        SELECT d.seq, m.kind, s.text, r.text, d.reason, d.at_ms, m.sent_ms, length(m.body),
+        {_HEAD}
         FROM dead d JOIN message m ON m.seq = d.seq JOIN origin o ON o.id = m.origin
         JOIN address s ON s.id = o.peer JOIN address r ON r.id = d.recipient
         WHERE {" AND ".join(where)} ORDER BY d.seq DESC LIMIT ?
@@ -410,7 +413,7 @@ def _entries(store: Store, params: Params) -> Params:
     """Read a part of a channel's log, in order."""
     order = "DESC" if params["is_newest"] else "ASC"
     sql = f"""
-        SELECT e.seq, s.text, m.sent_ms, m.options, length(m.body), substr(m.body, 1, ?)
+        SELECT e.seq, s.text, m.sent_ms, m.options, length(m.body), coalesce(substr(m.body, 1, ?), x'')
         FROM entry e JOIN message m ON m.seq = e.seq JOIN origin o ON o.id = m.origin JOIN address s ON s.id = o.peer
         WHERE e.channel = ? AND e.seq > ? ORDER BY e.seq {order} LIMIT ?
     """

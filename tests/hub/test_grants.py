@@ -250,7 +250,7 @@ def test_who_may_manage_changes_what_others_sent(hub: FakeHub) -> None:
     operator, sender = hub.join("operator/root"), hub.join("matrix/m")
     task = sender.submit("queue/q")
     operator.call("keys.grant", address=hub.join("agent/boss").text, add=["manage"])
-    assert hub.join("agent/boss").call("task.cancel", seq=task) == {"seq": task, "state": "canceled"}
+    assert hub.join("agent/boss").call("task.cancel", seq=task)["state"] == "canceled"
 
 
 def test_without_reading_a_channel_nothing_in_it_is_seen(hub: FakeHub) -> None:

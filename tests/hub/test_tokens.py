@@ -87,10 +87,8 @@ def test_a_token_to_look_at_things_neither_takes_messages_nor_cancels_what_its_p
     assert looker.call("task.get", seq=task)["seq"] == task
     assert looker.call("task.cancel", seq=task) == "not_allowed"
     assert looker.call("feed.watch")["grants"] == ["observe"]
-    assert _connect(hub, _made(hub, grants=["submit:queue/*"])["token"]).call("task.cancel", seq=task) == {
-        "seq": task,
-        "state": "canceled",
-    }
+    sender = _connect(hub, _made(hub, grants=["submit:queue/*"])["token"])
+    assert sender.call("task.cancel", seq=task)["state"] == "canceled"
 
 
 def test_a_token_without_any_grant_may_do_nothing_that_needs_one(hub: FakeHub) -> None:
