@@ -22,7 +22,7 @@ _PREFIX_CHARS_MIN = 4
 
 @click.group()
 def token() -> None:
-    """Make and revoke tokens, for browsers and clients without a key."""
+    """Make and revoke tokens: they let browsers in."""
 
 
 @token.command()

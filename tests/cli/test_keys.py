@@ -182,10 +182,13 @@ def test_a_stranger_is_pending_until_somebody_accepts_it_by_its_fingerprint(plac
 def test_what_a_peer_may_do_is_shown_and_changed(place: Place) -> None:
     place.hub()
     place.run("keys", "accept", "agent/hand", "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7")
-    assert place.run("keys", "grant", "agent/hand").stdout == "agent/hand: send:* serve:*  (what its kind may)\n"
+    assert (
+        place.run("keys", "grant", "agent/hand").stdout
+        == "agent/hand: receive read:* send:* serve:*  (what its kind may)\n"
+    )
     changed = place.run("keys", "grant", "agent/hand", "submit:queue/review", "--remove", "send:*")
-    assert changed.stdout == "agent/hand: serve:* submit:queue/review\n"
-    assert "\tserve:* submit:queue/review\t" in place.run("keys", "list").stdout
+    assert changed.stdout == "agent/hand: read:* receive serve:* submit:queue/review\n"
+    assert "serve:* submit:queue/review\t" in place.run("keys", "list").stdout
     assert place.run("keys", "grant", "agent/hand", "--default").stdout.endswith("(what its kind may)\n")
     assert "is not a grant; write send:ADDRESS" in place.run(
         "keys", "grant", "agent/hand", "fly"
