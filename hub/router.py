@@ -9,21 +9,20 @@ first) is dropped here.
 from __future__ import annotations
 
 import errno
-import os
 import resource
 import socket
+import struct
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import zmq
 from zmq.utils import z85
-from zmq.utils.monitor import recv_monitor_message
 
 from orchestra.errors import PortInUse, StateFault
 from orchestra.keys import KeyPair
@@ -44,7 +43,12 @@ _POLLIN: Final = int(zmq.POLLIN)
 _DONTWAIT: Final = int(zmq.DONTWAIT)
 _SNDMORE_DONTWAIT: Final = int(zmq.SNDMORE | zmq.DONTWAIT)
 _GOODBYE_MS: Final = 200  # how long closing waits for the last records to leave
-_MONITORED: Final = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_ACCEPTED
+_DISCONNECTED: Final = int(zmq.EVENT_DISCONNECTED)
+_ACCEPTED: Final = int(zmq.EVENT_ACCEPTED)
+_EVENT: Final = struct.Struct("=Hi")  # zmq_socket_monitor(3): which event, and its value: here a descriptor
+_AT_ONCE: Final = (
+    16  # of events and handshakes: in a flood there are thousands a second, and others must not wait for all
+)
 _FILES_SPARE: Final = 64, 4  # so many files, or a part of this size, are kept free
 
 
@@ -104,7 +108,7 @@ class Router:
             (zmq.LINGER, 0),
         ):
             self._socket.set(option, value)
-        self._monitor: zmq.Socket[bytes] = self._socket.get_monitor_socket(_MONITORED)
+        self._monitor: zmq.Socket[bytes] = self._socket.get_monitor_socket(_DISCONNECTED | _ACCEPTED)
 
     def bind(self, endpoint: str) -> str:
         """Listen on `endpoint`; return it with the port that was taken.
@@ -214,13 +218,16 @@ class Router:
             self.kick(link)
         self._sessionless = sessionless
 
-    def answer_handshakes(self) -> None:
-        """Answer the handshakes that wait: a known key gets its address and itself as user id, any other is refused."""
-        while True:
+    def answer_handshakes(self) -> bool:
+        """Answer handshakes that wait, and return whether more do.
+
+        A known key gets its address and itself as user id, any other is refused.
+        """
+        for _ in range(_AT_ONCE):
             try:
                 request = self._zap.recv_multipart(zmq.DONTWAIT)
             except zmq.Again:
-                return
+                return False
             version, sequence, domain, _, _, mechanism = request[:6]
             identity = None
             if version == b"1.0" and domain == _ZAP_DOMAIN and mechanism == b"CURVE" and len(request) == 7:
@@ -232,6 +239,7 @@ class Router:
                 self._zap.send_multipart([b"1.0", sequence, b"400", b"key is not known", b"", b""])
             else:
                 self._zap.send_multipart([b"1.0", sequence, b"200", b"OK", identity.encode(), b""])
+        return _is_readable(self._zap)
 
     def refused(self) -> list[Stranger]:
         """Return who was refused since the last call; in a flood not everybody."""
@@ -239,22 +247,29 @@ class Router:
         return refused
 
     def gone(self) -> list[bytes]:
-        """Return the connections that ended since the last call."""
-        self._watch()
+        """Return connections that ended since the last call; there may be more while `has_events`."""
+        self._watch(events_max=_AT_ONCE)
         ended, self._ended = self._ended, []
         return ended
 
-    def _watch(self) -> None:
-        while _is_readable(self._monitor):
-            event: dict[str, Any] = dict(recv_monitor_message(self._monitor, zmq.DONTWAIT))
-            if event["event"] == zmq.EVENT_ACCEPTED:
-                if event["value"] > self._file_max:
-                    self._turn_away(event["value"])
+    def has_events(self) -> bool:
+        """Whether `gone` should be called again."""
+        return _is_readable(self._monitor)
+
+    def _watch(self, *, events_max: int = sys.maxsize) -> None:
+        receive = self._monitor.recv
+        while events_max and _is_readable(self._monitor):
+            events_max -= 1
+            event, descriptor = _EVENT.unpack(receive(_DONTWAIT))
+            receive(_DONTWAIT)  # the endpoint, which is ours
+            if event == _ACCEPTED:
+                if descriptor > self._file_max:
+                    self._turn_away(descriptor)
                 else:
-                    self._let_in(event["value"])
-            elif event["event"] == zmq.EVENT_DISCONNECTED:
-                self._lobby.leave(event["value"])
-                link = self._links.pop(event["value"], None)
+                    self._let_in(descriptor)
+            else:
+                self._lobby.leave(descriptor)
+                link = self._links.pop(descriptor, None)
                 if link is not None:
                     del self._known[link]
                     self._ended.append(link)
@@ -294,9 +309,19 @@ def _is_readable(each: zmq.Socket[bytes]) -> bool:
     return bool(zmq.zmq_poll([(each, _POLLIN)], 0))
 
 
+@contextmanager
+def _borrowed(descriptor: int) -> Iterator[socket.socket]:
+    """Give libzmq's socket, without asking the kernel what it is; it stays libzmq's and is not closed."""
+    borrowed = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, descriptor)
+    try:
+        yield borrowed
+    finally:
+        borrowed.detach()
+
+
 def _shut(descriptor: int) -> None:
-    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as twin:
-        twin.shutdown(socket.SHUT_RDWR)
+    with suppress(OSError), _borrowed(descriptor) as connection:
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _address_of(told: bytes) -> str:
@@ -307,11 +332,10 @@ def _address_of(told: bytes) -> str:
 
 def _source_of(descriptor: int) -> str:
     """Return the IP address at the other end; "" for a Unix socket, and for a connection that is gone already."""
-    try:
-        with socket.socket(fileno=os.dup(descriptor)) as twin:
-            return str(twin.getpeername()[0]) if twin.family in (socket.AF_INET, socket.AF_INET6) else ""
-    except OSError:
-        return ""
+    name: Any = ""
+    with suppress(OSError), _borrowed(descriptor) as connection:
+        name = connection.getpeername()
+    return str(name[0]) if type(name) is tuple else ""
 
 
 def _steady_ms() -> int:

@@ -60,6 +60,8 @@ _GC_THRESHOLDS = (20_000, 20, 50)  # a turn makes many short-lived lists and no 
 _KICK_AFTER_S = 0.2
 _NEXT_SLICE_S = 0.01  # with slices of 2 ms, retention takes a fifth of an idle core until it has caught up
 _ATTENTIVE_S = 300e-6  # makes a round trip 5 % shorter, and costs at most this much of a core per commit
+_YIELD_S_MAX = 100e-6  # who gets the core back later shares it
+_INATTENTIVE_S = 1.0
 _TELL_AGAIN_S = 60.0
 _FROZEN_MS = 1000  # a loop that is so late was stopped, or had no machine under it
 _TURNS_AT_ONCE = 4  # each way through the event loop costs 15 µs
@@ -124,9 +126,11 @@ class Hub:
         self._stopping: asyncio.Event = asyncio.Event()
         self._acks_due: asyncio.TimerHandle | None = None
         self._next_slice: asyncio.TimerHandle | None = None
+        self._called_soon: dict[str, asyncio.Handle] = {}
         self._retention = Retention(settings.keep, self._store.rows, self._store.used_bytes)
         self._fault: StorageFault | None = None
         self._attentive_until = 0.0
+        self._inattentive_until = 0.0
         self._told_counts: Counter[str] = Counter()
         self._tell_again_at: dict[str, float] = {}
         self._sweep_at = 0.0
@@ -141,7 +145,7 @@ class Hub:
         loop = asyncio.get_running_loop()
         watched = {
             router.input_descriptor: self._wake,
-            router.handshake_descriptor: router.answer_handshakes,
+            router.handshake_descriptor: self._answer_handshakes,
             router.gone_descriptor: self._forget_gone,
         }
         for descriptor, callback in watched.items():
@@ -258,12 +262,18 @@ class Hub:
         """Whether there is input; after a commit, look a moment longer before the loop waits for it.
 
         What was just sent is often answered at once, and a core that waits has to be woken. Whoever else wants the
-        core gets it.
+        core gets it; and while there is somebody like that the hub does not look longer at all: the scheduler gives a
+        core to who was woken before those who only let others go first, so that on a busy machine it would answer
+        later, by whole slices of time.
         """
         while self._router is not None and not self._has_input():
-            if time.monotonic() >= self._attentive_until or (self._gateway is not None and self._gateway.is_busy):
+            now = time.monotonic()
+            if now >= self._attentive_until or (self._gateway is not None and self._gateway.is_busy):
                 return False
             os.sched_yield()
+            if time.monotonic() - now > _YIELD_S_MAX:
+                self._attentive_until, self._inattentive_until = 0.0, now + _INATTENTIVE_S
+                return False
         return self._router is not None
 
     def _take_turn(self) -> None:
@@ -300,14 +310,29 @@ class Hub:
             yield from self._gateway.drain(GATEWAY_TURN_FRAMES_MAX)
         yield from self._open_router().drain(TURN_RECORDS_MAX)
 
+    def _answer_handshakes(self) -> None:
+        if self._router is not None and self._router.answer_handshakes():
+            self._soon(self._answer_handshakes)
+
     def _forget_gone(self) -> None:
-        ended = self._open_router().gone()
+        if self._router is None:
+            return
+        ended = self._router.gone()
+        if self._router.has_events():
+            self._soon(self._forget_gone)
         if ended:
             turn = self._turn()
             for link in ended:
                 self._decider.lost(link, turn)
             self._end_turn(turn)
             self._wake()
+
+    def _soon(self, callback: Callable[[], None]) -> None:
+        """Call again after the loop's other work; once, however often that is asked for."""
+        waiting = self._called_soon.get(callback.__name__)
+        if waiting is not None:
+            waiting.cancel()
+        self._called_soon[callback.__name__] = asyncio.get_running_loop().call_soon(callback)
 
     def _end_turn(self, turn: Turn) -> None:
         """Commit, then send; where the database fails, undo the turn."""
@@ -326,7 +351,9 @@ class Hub:
             held = writes.held
             if writes.is_urgent() or turn.queries or turn.fetches or held > ACKS_HELD_MAX:
                 self._commit()
-                self._attentive_until = time.monotonic() + _ATTENTIVE_S
+                now = time.monotonic()
+                if now >= self._inattentive_until:
+                    self._attentive_until = now + _ATTENTIVE_S
             elif held and self._acks_due is None:
                 self._acks_due = asyncio.get_running_loop().call_later(ACKS_HELD_S, self._commit_acks)
             for query in turn.queries:
