@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from orchestra.aio import Client
-from orchestra.errors import BadFile, NotFound, OrchestraError, PeerError, StateFault
+from orchestra.errors import BadFile, NotAllowed, NotFound, OrchestraError, PeerError, StateFault
+from orchestra.job import decode_job
 from orchestra.limits import FILES_OPEN_MAX
 from orchestra.task import TaskState
 
@@ -24,7 +25,7 @@ from .claims import Claim, Claims, Step, Way
 from .folder import Folder
 from .intake import Arrival, Intake, shown
 from .lock import Lock
-from .oldfile import COMPLETED, ERROR, OldResult, agent_id
+from .oldfile import COMPLETED, ERROR, OldResult, agent_id, digest_of
 from .parting import parting_word
 from .reply import Replies, iso, now_ms
 from .settings import BridgeSettings
@@ -67,7 +68,6 @@ class Bridge:
             self._failed,
             asyncio.ensure_future(self._look()),
             asyncio.ensure_future(self._tidy()),
-            asyncio.ensure_future(remind(self._settings.until)),
         ]
         for claim in self._claims.open_of(Way.TO_HUB):
             if claim.step is not Step.CLAIMED:  # else its file is still there, and is found
@@ -247,7 +247,9 @@ class Bridge:
             task = await self._client.follow(stored.seq)
             await task.result()
             facts = await self._client.call("task.get", seq=stored.seq)
-        except NotFound:
+            if digest_of(decode_job(facts["body"]).prompt) != stored.prompt:
+                raise NotFound("a hub that began anew has another task under its number")
+        except (NotFound, NotAllowed):
             facts = {"state": TaskState.DEAD, "output": b"", "updated_ms": now_ms(), "attempts": []}
             facts["report"] = {"text": f"the hub does not have task {stored.seq} any more"}
         await self._replies.write(stored, old_result(stored, facts).encode())

@@ -7,7 +7,7 @@ import logging
 import os
 import pwd
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
@@ -25,10 +25,11 @@ from orchestra.limits import FILE_BYTES_MAX
 from orchestra.state import StateFolder, this_operator
 
 from .agentmap import parse_map
-from .bridge import Bridge, claims_of, hold_inbox
+from .bridge import Bridge, claims_of, hold_inbox, remind
 from .claims import Claims
+from .oldagent import OldAgent
 from .parting import parting_word
-from .settings import BridgeSettings
+from .settings import AgentSettings, BridgeSettings
 from .trust import Trust
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ def run(
     inbox: Path,
     outbox: Path,
     agent_map: str,
+    serve: Sequence[str],
     owner: str | None,
     until: date | None,
     stop_with_stdin: bool,
@@ -57,7 +59,7 @@ def run(
         state=state,
         inbox=_folder(inbox, "--inbox"),
         outbox=_folder(outbox, "--outbox"),
-        agents=parse_map(agent_map, []),
+        agents=parse_map(agent_map, serve),
         trust=trust_in(owner),
         until=until,
     )
@@ -66,11 +68,11 @@ def run(
 
 async def _run(settings: BridgeSettings, stop_with_stdin: bool) -> None:
     loop = asyncio.get_running_loop()
-    working = asyncio.current_task()
-    assert working is not None
+    stops: dict[str, Callable[[], object]] = {}
 
     def stop() -> None:
-        working.cancel()
+        for each in list(stops.values()):
+            each()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
@@ -80,14 +82,45 @@ async def _run(settings: BridgeSettings, stop_with_stdin: bool) -> None:
         stack.callback(hold_inbox(settings.inbox).close)
         claims = Claims(claims_of(settings.inbox))
         stack.callback(claims.close)
-        try:
-            async with await reach(settings.state, settings.address) as client:
-                click.echo(f"bridge ready: {settings.inbox}")
-                await Bridge(settings, client, claims).run()
-        except asyncio.CancelledError:
-            logger.info(
-                "the bridge stops; what it took is answered when it runs again", extra={"action": "bridge_ends"}
-            )
+        parts = {name: _serve(settings, claims, name, stops) for name in settings.agents.served}
+        parts[""] = remind(settings.until)
+        if settings.agents.addresses or not settings.agents.served:
+            parts["."] = _take(settings, claims)
+        running = {name: asyncio.ensure_future(part) for name, part in parts.items()}
+        stops |= {name: part.cancel for name, part in running.items()}
+        await _all(running.values())
+    logger.info("the bridge stops; what it took is answered when it runs again", extra={"action": "bridge_ends"})
+
+
+async def _all(parts: Iterable[asyncio.Task[None]]) -> None:
+    """Wait until all have ended or were stopped; where one fails, stop the others and raise what it raised."""
+    parts = list(parts)
+    try:
+        await asyncio.wait(parts, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for each in parts:
+            each.cancel()
+        await asyncio.gather(*parts, return_exceptions=True)
+    for each in parts:
+        if not each.cancelled():
+            each.result()
+
+
+async def _take(settings: BridgeSettings, claims: Claims) -> None:
+    """Take in files; stopped by being cancelled."""
+    async with await reach(settings.state, settings.address) as client:
+        click.echo(f"bridge ready: {settings.inbox}")
+        await Bridge(settings, client, claims).run()
+
+
+async def _serve(settings: BridgeSettings, claims: Claims, name: str, stops: dict[str, Callable[[], object]]) -> None:
+    """Let the old agent of the folder `name` do tasks of the hub; stopped by draining it."""
+    address, queues = settings.agents.served[name]
+    async with await reach(settings.state, address, queues=queues) as client:
+        chosen = AgentSettings(address, settings.state, queues=queues)
+        old = OldAgent(chosen, client, bridge=settings, name=name, claims=claims)
+        stops[name] = old.drain
+        await old.run(ready=lambda: click.echo(f"bridge ready: {settings.inbox / name} for {address}"))
 
 
 async def reach(state: StateFolder, address: Address, *, queues: Sequence[str] = ()) -> aio.Client:

@@ -57,7 +57,7 @@ class Intake:
                 continue
             except UnfinishedFile as fault:
                 waited.append(name)
-                if self._is_over(folder, name):
+                if self.is_over(folder, name):
                     self.refuse(folder, name, str(fault))
                 continue
             except BadFile as fault:
@@ -91,7 +91,8 @@ class Intake:
             self._told.add(text)
             logger.warning("%s", text, extra={"action": "file_trouble"})
 
-    def _is_over(self, folder: Folder, name: str) -> bool:
+    def is_over(self, folder: Folder, name: str) -> bool:
+        """Say that a file is not whole; return whether it was waited for long enough."""
         try:
             state = folder.state_of(name)
         except FileNotFoundError:

@@ -41,12 +41,14 @@ class Watch:
         listening = asyncio.ensure_future(self._listen())
         clock = asyncio.get_running_loop().time
         try:
+            await asyncio.sleep(0)  # until the system has been asked: what comes after the first look is told
             yield set(self._folders())
             while True:
                 due = clock() + (_BLIND_S if self._is_blind else FILE_SWEEP_S)
                 while clock() < due:
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(self._told.wait(), due - clock())
+                    with suppress(TimeoutError):  # not wait_for: before Python 3.12 that may swallow a cancellation
+                        async with asyncio.timeout(due - clock()):
+                            await self._told.wait()
                     self._told.clear()
                     wanted, self._wanted = self._wanted, set()
                     if wanted:
@@ -58,20 +60,37 @@ class Watch:
 
     async def _listen(self) -> None:
         logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it tells of every change
-        try:
-            async with aclosing(awatch(self._root, watch_filter=_is_meant, step=_STEP_MS, debounce=_GATHER_MS)) as told:
-                async for changes in told:
-                    for _, path in changes:
-                        self.look_again(Path(path).relative_to(self._root).parts[0])
-        except (OSError, RuntimeError) as exc:
-            logger.warning(
-                "the system tells nothing of changes below %s (%s); it is looked at every %.0f s instead",
-                self._root,
-                exc,
-                _BLIND_S,
-                extra={"action": "watch_blind"},
-            )
-        self._is_blind = True
+        while True:
+            try:
+                await self._hear()
+            except* (OSError, RuntimeError) as group:
+                # It gives up at a name that is not UTF-8, too: then it only has to begin again.
+                logger.warning(
+                    "the system tells nothing of changes below %s (%s); it is looked at every %.0f s meanwhile",
+                    self._root,
+                    _first(group),
+                    _BLIND_S,
+                    extra={"action": "watch_blind"},
+                )
+            self._is_blind = True
+            self._look_everywhere()
+            await asyncio.sleep(_BLIND_S)
+            self._look_everywhere()
+
+    async def _hear(self) -> None:
+        async with aclosing(awatch(self._root, watch_filter=_is_meant, step=_STEP_MS, debounce=_GATHER_MS)) as told:
+            async for changes in told:
+                self._is_blind = False
+                for _, path in changes:
+                    self.look_again(Path(path).relative_to(self._root).parts[0])
+
+    def _look_everywhere(self) -> None:
+        self._wanted |= set(self._folders())
+        self._told.set()
+
+
+def _first(fault: BaseException) -> BaseException:
+    return _first(fault.exceptions[0]) if isinstance(fault, BaseExceptionGroup) else fault
 
 
 def _is_meant(change: Change, path: str) -> bool:

@@ -32,6 +32,11 @@ def bridge() -> None:
     show_default="agent/N for each folder N",
     help="Who does the tasks of which folder: 1=coder-1,2=queue/review. Other folders are left alone.",
 )
+@click.option(
+    "--serve",
+    multiple=True,
+    help="An old agent that does tasks of the hub: 3=old-3 or 3=old-3+queue/review; may be repeated.",
+)
 @click.option("--owner", default=None, show_default="who runs the bridge", help="The user whose files are taken.")
 @click.option(
     "--until",
@@ -53,6 +58,7 @@ def files(
     inbox: Path,
     outbox: Path,
     agent_map: str,
+    serve: tuple[str, ...],
     owner: str | None,
     until: datetime | None,
     address: str | None,
@@ -64,6 +70,7 @@ def files(
 
     \b
     orchestra bridge files --inbox INBOX --outbox OUTBOX --agent-map 1=coder-1,2=queue/review
+    orchestra bridge files --inbox INBOX --outbox OUTBOX --serve 3=old-3
     """
     logs.set_up(log_level)
     try:
@@ -78,6 +85,7 @@ def files(
         inbox=inbox,
         outbox=outbox,
         agent_map=agent_map,
+        serve=serve,
         owner=owner,
         until=None if until is None else until.date(),
         stop_with_stdin=stop_with_stdin,

@@ -99,10 +99,12 @@ class House:
         async with self.claims() as claims, self.hub.connect(str(operator)) as client:
             bridge = Bridge(settings, client, claims)
             running = asyncio.ensure_future(bridge.run())
-            yield bridge
-            assert not running.done(), running
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            try:
+                yield bridge
+                assert not running.done(), running
+            finally:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -74,8 +74,8 @@ class OldAgent:
 
     def _run(self) -> None:
         while not self._stop.wait(LOOK_S):
-            names = sorted(each for each in os.listdir(self._inbox) if each.endswith(".json"))  # noqa: PTH208
-            for name in names if self._inbox.exists() else []:
+            there = os.listdir(self._inbox) if self._inbox.exists() else []  # noqa: PTH208
+            for name in sorted(each for each in there if each.endswith(".json")):
                 task = json.loads((self._inbox / name).read_text())
                 (self._inbox / name).unlink()
                 self._do(task)

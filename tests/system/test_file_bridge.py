@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
-from .oldstyle import OldOrchestrator
+from orchestra import aio
+
+from .oldstyle import OldAgent, OldOrchestrator
 from .programs import BOUND_S, ORCHESTRA, Place, Program, free_port
 
 TASKS = 1000
@@ -76,3 +80,49 @@ def test_1000_files_of_three_writers_come_back_once_though_the_bridge_and_the_hu
     assert not list(inbox.glob("*/*.json"))
     assert len(list(inbox.glob("*/.taken/*.json"))) == TASKS
     assert not list(outbox.glob("*/.*")), "no draft is left"
+
+
+def test_an_old_agent_does_each_task_of_the_hub_once_though_the_bridge_and_the_hub_are_killed(place: Place) -> None:
+    port = free_port()
+    hub = place.hub(port=port, log_level="warning")
+    served = "--serve", "3=old-3+review"
+    running = bridge(place, *served)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work(task: dict[str, Any]) -> str:
+        if task["prompt"] == "task 3":
+            begun.set()
+            assert go_on.wait(BOUND_S)
+        if task["prompt"] == "task 7":
+            raise ValueError("no such branch")
+        return f"did {task['prompt']}"
+
+    old = OldAgent(3, *folders(place), work=work)
+
+    async def scenario() -> None:
+        nonlocal hub, running
+        async with aio.connect(state=place.state) as client, asyncio.timeout(2 * BOUND_S):
+            to = ("agent/old-3", "queue/review")
+            tasks = [await client.submit(to[number % 2], prompt=f"task {number}") for number in range(12)]
+            await asyncio.to_thread(begun.wait, BOUND_S)
+            running.kill()
+            await asyncio.to_thread(hub.kill)
+            hub = await asyncio.to_thread(lambda: place.hub(port=port, log_level="warning"))
+            running = await asyncio.to_thread(lambda: bridge(place, *served))
+            go_on.set()
+            results = [await task.result() for task in tasks]
+        for number, result in enumerate(results):
+            wanted = (False, "no such branch") if number == 7 else (True, f"did task {number}")
+            assert (result.is_ok, result.text) == wanted
+        assert results[3].attempt == 2, "its bridge was killed; its result was taken under the next lease"
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        old.stop()
+    assert len(old.done) == len(set(old.done)) == 12, "each was asked once"
+    running.signal(signal.SIGTERM)
+    assert running.wait_end().code == 0
+    inbox, outbox = folders(place)
+    assert not list(inbox.glob("3/*.json"))
+    assert not list(outbox.glob("3/*.json"))
