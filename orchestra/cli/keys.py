@@ -155,7 +155,7 @@ def join(code: str | None, state: Path | None, as_json: bool) -> None:
     where = f" --state {folder.path}" if state else ""
     following = {
         Kind.AGENT: f"orchestra-agent {who.name} --queue default{where} -- claude -p",
-        Kind.MATRIX: "orchestra memory message --inbox" if clone else f"orchestra inbox --as {who}{where}",
+        Kind.MATRIX: f"orchestra memory message --inbox{where}" if clone else f"orchestra inbox --as {who}{where}",
         Kind.OPERATOR: f"orchestra status --as {who}{where}",
     }
     if clone:

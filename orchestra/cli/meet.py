@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from orchestra.errors import ConnectionFault, KeyFault, PeerError, StateFault, StorageFault
+from orchestra.limits import HUB_MEET_S
 
 from .desk import Desk
 from .shared import state_option
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from orchestra.matrix.meeting import Met
 
 T = TypeVar("T")
+
+_AWAY: Final = (ConnectionFault, KeyFault, StateFault, PeerError)
+"""Why there may be no meeting; what the memory has to say waits in it meanwhile."""
 
 
 def matrix_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,9 +42,20 @@ def matrix_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def matrix_at_desk(desk: Desk, *, name: str | None, state: Path | None) -> Matrix:
+    """Return which matrix we are; the first time that is settled with the hub, if it is there."""
     from orchestra.matrix.identity import matrix_of
 
-    return matrix_of(desk.store.path, name=name, state=state)
+    def find() -> Matrix:
+        return matrix_of(desk.store.path, name=name, state=state)
+
+    matrix = find()
+    if matrix.has_hub and not matrix.let_in.exists():
+        from orchestra.matrix import calling
+
+        with suppress(*_AWAY, TimeoutError):
+            asyncio.run(asyncio.wait_for(calling.introduce(find), HUB_MEET_S))
+        return find()
+    return matrix
 
 
 def meet(desk: Desk, matrix: Matrix, then: Callable[[Client, Met], Awaitable[T]]) -> tuple[T | None, str]:
@@ -55,7 +71,7 @@ def meet(desk: Desk, matrix: Matrix, then: Callable[[Client, Met], Awaitable[T]]
         return asyncio.run(link.meet(desk.store.path, matrix, project=desk.project, then=then)), ""
     except StorageFault:
         raise
-    except (ConnectionFault, KeyFault, StateFault, PeerError) as error:
+    except _AWAY as error:
         return None, str(error)
 
 

@@ -2,39 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from orchestra import aio
 from orchestra.address import Address
 from orchestra.enrol import enrol_here
-from orchestra.errors import KeyFault, KeyRefused
+from orchestra.errors import Conflict, KeyFault, KeyRefused, UnknownRecipient
 from orchestra.state import StateFolder, this_operator
 
-from .identity import Matrix
+from .identity import Matrix, is_elsewhere
 
 
-async def connect(matrix: Matrix, *, patience_s: float | None = 0.0) -> aio.Client:
-    """Return a client of this matrix; its key is made and let in at the first time.
+async def introduce(find: Callable[[], Matrix]) -> Matrix:
+    """Return which matrix a clone is, once the hub knows it where this user can see to that.
+
+    `find` says which it would be. A name that a clone of another machine has at the hub is passed over.
+
+    Raises:
+        HubUnreachable: if no hub answers.
+    """
+    while True:
+        matrix = find()
+        if _is_let_in(matrix, matrix.state.read_card().public_key):
+            return matrix
+        try:
+            await let_in(matrix.state, matrix.address)
+        except Conflict:
+            continue
+        return matrix
+
+
+async def connect(matrix: Matrix) -> aio.Client:
+    """Return a client of this matrix.
 
     A key that was let in and is refused now was revoked: it is not let in again.
 
     Raises:
         KeyFault: if it has no key, and this user can't let it in.
         KeyRefused: if the hub refuses its key.
-        HubUnreachable: if no hub answers within `patience_s` seconds (None: wait for ever).
+        HubUnreachable: if no hub answers.
     """
     folder, address = matrix.state, matrix.address
-    hub_key = folder.read_card().public_key
-    is_let_in = _is_let_in(matrix, hub_key)
-    if not is_let_in and not await let_in(folder, address) and not folder.key_of(address).exists():
+    if not folder.key_of(address).exists():
         raise KeyFault(
             f"the hub does not know {address} yet; where the hub runs say `orchestra invite {address}`, "
             "and here, in this clone: orchestra join -"
         )
     try:
-        client = await aio.connect(state=folder.path, address=str(address), patience_s=patience_s)
+        client = await aio.connect(state=folder.path, address=str(address))
     except KeyRefused as exc:
         raise KeyRefused(f"{exc}; an operator can let it in again: orchestra invite {address}") from exc
-    if not is_let_in:
-        _note_let_in(matrix, hub_key)
+    _note_let_in(matrix)
     return client
 
 
@@ -42,13 +60,25 @@ async def let_in(folder: StateFolder, address: Address) -> bool:
     """Make a key for a matrix of this machine and let it in; False where this user can't.
 
     Raises:
+        Conflict: if a clone of another machine has this name; that is noted, so that ours gets another.
         HubUnreachable: if no hub answers.
     """
     if not folder.key_of(this_operator()).exists():
         return False
+    if not folder.key_of(address).exists() and await _has_keys(folder, address):
+        is_elsewhere(address, folder)
+        raise Conflict(f"{address} is a clone on another machine; say it again, and the one here gets another name")
     await enrol_here(folder, address)
-    _note_let_in(Matrix(address, folder), folder.read_card().public_key)
+    _note_let_in(Matrix(address, folder))
     return True
+
+
+async def _has_keys(folder: StateFolder, address: Address) -> bool:
+    async with aio.connect(state=folder.path) as operator:
+        try:
+            return bool((await operator.call("peer.keys", address=str(address)))["keys"])
+        except UnknownRecipient:
+            return False
 
 
 def _is_let_in(matrix: Matrix, hub_key: str) -> bool:
@@ -58,6 +88,8 @@ def _is_let_in(matrix: Matrix, hub_key: str) -> bool:
         return False
 
 
-def _note_let_in(matrix: Matrix, hub_key: str) -> None:
-    matrix.let_in.parent.mkdir(mode=0o700, exist_ok=True)
-    matrix.let_in.write_text(hub_key, encoding="ascii")
+def _note_let_in(matrix: Matrix) -> None:
+    hub_key = matrix.state.read_card().public_key
+    if not _is_let_in(matrix, hub_key):
+        matrix.let_in.parent.mkdir(mode=0o700, exist_ok=True)
+        matrix.let_in.write_text(hub_key, encoding="ascii")

@@ -1,8 +1,9 @@
 """Which matrix a clone is, and which state folder holds its key and its hub's card.
 
 `.orchestra/matrix.toml` says it, beside the memory; people may edit it. Where there is none, the clone is called like
-its folder. Two clones of one machine must not be one matrix, so each name is claimed by a file `matrices/NAME.toml` of
-the state folder that names the memory. A claim ends with its clone: one that was moved or removed gives its name back.
+its folder. Two clones must not be one matrix by chance, so each name is claimed by a file `matrices/NAME.toml` of the
+state folder that names the memory, or says that a clone of another machine has it. A claim ends with its clone: one
+that was moved or removed gives its name back. A clone may come from anybody, so nothing in it says where the state is.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def matrix_of(memory: Path, *, name: str | None = None, state: Path | None = Non
         StateFault, StorageFault: if what says so can't be read or written.
     """
     told = _read(_card_of(memory))
-    folder = StateFolder(Path(state or os.environ.get("ORCHESTRA_STATE") or told.get("state") or default_folder()))
+    folder = StateFolder(Path(state or os.environ.get("ORCHESTRA_STATE") or default_folder()))
     if name is not None:
         return Matrix(_address(name), folder)
     wanted = str(told["name"]) if "name" in told else None
@@ -66,7 +67,7 @@ def matrix_of(memory: Path, *, name: str | None = None, state: Path | None = Non
     for candidate in _candidates(folder, memory, wanted):
         if _claim(folder, _address(candidate).name, memory):
             if candidate != wanted:
-                _write_card(memory, candidate, told.get("state"))
+                _write_card(memory, candidate)
             return Matrix(_address(candidate), folder)
     raise AssertionError("there is always another name")
 
@@ -93,6 +94,8 @@ def matrix_at(folder: Path, state: StateFolder) -> Address:
 def settle(folder: Path, address: Address, state: StateFolder) -> Path | None:
     """Write down that the clone `folder` lies in is this matrix from now on; return its root, or None outside of one.
 
+    It was let in by name, so it is this matrix also where others are.
+
     Raises:
         Conflict: if another clone of this machine is this matrix.
     """
@@ -101,9 +104,21 @@ def settle(folder: Path, address: Address, state: StateFolder) -> Path | None:
         return None
     memory = memory_of(root)
     if not _claim(state, address.name, memory):
-        raise Conflict(f"{address} is the clone at {_clone_of(_claims(state)[address.name])} already")
-    _write_card(memory, address.name, None if state.path == default_folder() else str(state.path.absolute()))
+        theirs = _claims(state).get(address.name)
+        if theirs is not None:
+            raise Conflict(f"{address} is the clone at {_clone_of(theirs)} already")
+        _write_claim(state, address.name, memory, is_new=False)
+    _write_card(memory, address.name)
     return root
+
+
+def is_elsewhere(address: Address, state: StateFolder) -> None:
+    """Note that a clone of another machine has this name: no clone of this one gets it."""
+    _write(
+        state.path / _CLAIMS / f"{address.name}.toml",
+        f"# The matrix {address.name} is a clone on another machine.\nis_elsewhere = true\n",
+        is_new=False,
+    )
 
 
 def is_here(address: Address, state: StateFolder) -> bool:
@@ -137,29 +152,31 @@ def _card_of(memory: Path) -> Path:
 
 def _claims(folder: StateFolder) -> dict[str, Path]:
     """Return the memory behind each name that is claimed."""
-    files = sorted((folder.path / _CLAIMS).glob("*.toml"))
-    return {file.stem: Path(str(_read(file).get("memory", ""))) for file in files}
+    files = {file.stem: _read(file) for file in sorted((folder.path / _CLAIMS).glob("*.toml"))}
+    return {name: Path(str(told["memory"])) for name, told in files.items() if "memory" in told}
 
 
 def _claim(folder: StateFolder, name: str, memory: Path) -> bool:
     """Take a name for a memory; False if it belongs to another that is still there."""
-    file = folder.path / _CLAIMS / f"{name}.toml"
-    text = f"# The matrix {name} is the clone with this memory.\nmemory = {_quoted(str(memory))}\n"
-    if _write(file, text, is_new=True):
+    if _write_claim(folder, name, memory, is_new=True):
         return True
-    theirs = Path(str(_read(file).get("memory", "")))
-    if theirs == memory:
-        return True
+    claim = _read(folder.path / _CLAIMS / f"{name}.toml")
+    theirs = Path(str(claim.get("memory", "")))
+    if claim.get("is_elsewhere") or theirs == memory:
+        return theirs == memory
     named = _read(_card_of(theirs)).get("name", name)
     if _clone_of(theirs).exists() and named == name:
         return False
-    return _write(file, text, is_new=False)
+    return _write_claim(folder, name, memory, is_new=False)
 
 
-def _write_card(memory: Path, name: str, state: Any) -> None:
+def _write_claim(folder: StateFolder, name: str, memory: Path, *, is_new: bool) -> bool:
+    text = f"# The matrix {name} is the clone with this memory.\nmemory = {_quoted(str(memory))}\n"
+    return _write(folder.path / _CLAIMS / f"{name}.toml", text, is_new=is_new)
+
+
+def _write_card(memory: Path, name: str) -> None:
     text = f"# Which matrix this clone is at its hub.\nname = {_quoted(name)}\n"
-    if state:
-        text += f"state = {_quoted(str(state))}\n"
     make_folder(memory.parent)
     _write(_card_of(memory), text, is_new=False)
 

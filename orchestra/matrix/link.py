@@ -116,7 +116,7 @@ class Link:
         """Be connected, for ever."""
         while True:
             try:
-                self.matrix = self._find()
+                self.matrix = await calling.introduce(self._find)
                 await self._stay(await calling.connect(self.matrix))
                 pause_s = BACKOFF_S_MAX
             except OrchestraError as error:

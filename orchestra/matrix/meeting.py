@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from orchestra.address import Address, parse_address
 from orchestra.aio import CONTEXT
-from orchestra.errors import BadOption, PeerError, UnknownRecipient
+from orchestra.errors import BadOption, PeerError
 from orchestra.limits import LIST_ROWS_MAX
 from orchestra.memory.words import Kind
 
@@ -92,24 +92,23 @@ class Meeting:
             return await self.client.publish(
                 CONTEXT, entry.body, entry=entry.title, if_version=item.base, key=entry.uid
             )
+        await self._let_in(parse_address(entry.recipient))
         try:
             return await self._send_message(item, reply_to=item.base)
         except BadOption:
             if item.base is None:
                 raise
             return await self._send_message(item, reply_to=None)  # what it answers is not kept any more
-        except UnknownRecipient:
-            if not await self._let_in(parse_address(entry.recipient)):
-                raise
-            return await self._send_message(item, reply_to=None)
 
     async def _send_message(self, item: Item, *, reply_to: int | None) -> int:
         entry = item.entry
         return await self.client.send(entry.recipient, letters.text_of(entry), key=entry.uid, reply_to=reply_to)
 
-    async def _let_in(self, address: Address) -> bool:
+    async def _let_in(self, address: Address) -> None:
         """Let another clone of this machine in that has never met the hub, so that its messages wait for it."""
-        return is_here(address, self._matrix.state) and await calling.let_in(self._matrix.state, address)
+        state = self._matrix.state
+        if is_here(address, state) and not state.key_of(address).exists():
+            await calling.let_in(state, address)
 
     async def _tell(self) -> None:
         while seqs := await self._archive.do(partial(letters.untold, hub=self.hub)):

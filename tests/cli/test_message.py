@@ -164,7 +164,7 @@ def test_a_matrix_of_another_machine_is_the_clone_it_joined_in(machine: Clones) 
     far = there.clone("api")
     joined = there.run("join", "-", folder=far.folder, stdin=invitation)
     assert joined.code == 0, joined.stderr
-    assert "api is matrix/far from now on\nnext: orchestra memory message --inbox\n" in joined.stderr
+    assert "api is matrix/far from now on\nnext: orchestra memory message --inbox" in joined.stderr
     assert web.message("hello", "--to", "far").code == 0
     assert far.states() == {"hello": "new"}
     other = there.clone("web")

@@ -9,7 +9,7 @@ import pytest
 
 from orchestra.address import parse_address
 from orchestra.errors import BadAddress, Conflict, StateFault
-from orchestra.matrix.identity import is_here, matrix_at, matrix_of, settle
+from orchestra.matrix.identity import is_elsewhere, is_here, matrix_at, matrix_of, settle
 from orchestra.state import HubCard, StateFolder
 
 
@@ -107,15 +107,32 @@ def test_a_path_means_the_matrix_of_the_clone_there_also_before_it_met_a_hub(
 def test_joining_in_a_clone_makes_it_that_matrix(tmp_path: Path, state: StateFolder) -> None:
     memory = _clone(tmp_path / "web")
     assert settle(tmp_path / "web", parse_address("matrix/shop"), state) == tmp_path / "web"
-    matrix = matrix_of(memory)
-    assert (str(matrix.address), matrix.state.path) == ("matrix/shop", state.path), "also where the state is"
+    assert _name(memory, state) == "shop"
     other = tmp_path / "other"
     _clone(other)
     with pytest.raises(Conflict, match="web already"):
         settle(other, parse_address("matrix/shop"), state)
     assert settle(tmp_path, parse_address("matrix/none"), state) is None
+    is_elsewhere(parse_address("matrix/two"), state)
+    settle(other, parse_address("matrix/two"), state)
+    assert _name(other / ".orchestra" / "memory.db", state) == "two", "whoever was let in by that name has it"
 
 
 def test_a_memory_outside_of_a_clone_has_its_card_beside_it(tmp_path: Path, state: StateFolder) -> None:
     assert _name(tmp_path / "notes.db", state) == "notes.db"
     assert (tmp_path / "notes.matrix.toml").exists()
+
+
+def test_a_name_that_another_machine_has_is_passed_over(tmp_path: Path, state: StateFolder) -> None:
+    memory = _clone(tmp_path / "web")
+    assert _name(memory, state) == "web"
+    is_elsewhere(parse_address("matrix/web"), state)
+    assert not is_here(parse_address("matrix/web"), state)
+    assert _name(memory, state) == "web-2"
+
+
+def test_a_clone_can_not_say_where_the_state_is(tmp_path: Path, state: StateFolder) -> None:
+    memory = _clone(tmp_path / "web")
+    memory.parent.mkdir()
+    memory.with_name("matrix.toml").write_text(f'name = "web"\nstate = "{tmp_path / "evil"}"\n')
+    assert matrix_of(memory, state=state.path).state == state

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from orchestra import aio
+from orchestra.address import parse_peer
 from orchestra.errors import ConnectionFault, HubUnreachable, KeyFault, KeyRefused
+from orchestra.keys import make_key_pair
 from orchestra.matrix import calling, letters, link, reports, unsent
 from orchestra.matrix.archive import Archive
-from orchestra.matrix.identity import Matrix, matrix_of
+from orchestra.matrix.identity import Matrix, matrix_at, matrix_of
 from orchestra.matrix.meeting import Met, hub_id
 from orchestra.memory.entry import Entry
 from orchestra.memory.store import Store
@@ -48,6 +50,8 @@ class Clone:
         return unsent.add(self.store, entry, now_ms=now_ms(), **options)
 
     async def meet(self, then: Callable[[aio.Client, Met], Awaitable[Any]] | None = None) -> Any:
+        await calling.introduce(lambda: self.matrix)
+
         async def nothing(client: aio.Client, met: Met) -> Met:
             return met
 
@@ -241,6 +245,24 @@ def test_a_context_that_somebody_else_changed_is_not_overwritten(tmp_path: Path)
             async with hub.connect("operator/me") as operator:
                 found = await operator.context_get("mission")
                 assert (found.text, found.version) == ("ours", version)
+
+    run(scenario())
+
+
+def test_a_clone_with_the_name_of_one_on_another_machine_gets_another(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub:
+            hub.decider.state.add_peer(parse_peer("matrix/web"), make_key_pair().public, now_ms=0)
+            web, api = (Clone(tmp_path / name, hub.folder.path) for name in ("web", "api"))
+            with web.store, api.store:
+                api.write("to the clone here", to=str(matrix_at(web.folder, hub.folder)))
+                assert "on another machine" in str(*(await api.meet()).refused.values())
+                await web.meet()
+                assert web.address == "matrix/web-2"
+                api.write("again", to=str(matrix_at(web.folder, hub.folder)))
+                await api.meet()
+                await web.meet()
+                assert web.texts() == ["again"]
 
     run(scenario())
 
