@@ -25,7 +25,8 @@ from rig import machine, machine_line, percentile
 
 from orchestra.memory import notebook
 from orchestra.memory.entry import Entry
-from orchestra.memory.recall import Filters, recall
+from orchestra.memory.filters import Filters
+from orchestra.memory.recall import recall
 from orchestra.memory.store import Store
 
 T = TypeVar("T")

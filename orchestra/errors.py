@@ -43,9 +43,13 @@ OrchestraError                     has a `code` for machines and one sentence fo
     ├── BadFile                    a task or result file of the old protocol that is not taken, with the reason
     │   └── UnfinishedFile         try again later: somebody may still be writing it
     ├── GitHubFault                GitHub, or gh, refused something or can't be reached
-    └── StorageFault               the disk is full, or the database refused a commit
-        └── Damaged                the database is damaged, or no database
-        └── MemoryDamaged          the file of a memory; what can be read can be saved
+    ├── StorageFault               the disk is full, or the database refused a commit
+    │   ├── Damaged                the database is damaged, or no database
+    │   └── MemoryDamaged          the file of a memory; what can be read can be saved
+    ├── ModelFault                 the model of a memory can't be had, or is not the one that was published
+    ├── EmbedFault                 no vectors can be made: the model or the service that makes them fails
+    │   └── RowRefused             the service refuses one text
+    └── IndexFault                 the index of a memory: its process hung or died, or is another's
 """
 
 from __future__ import annotations
@@ -257,6 +261,22 @@ def is_full(exc: OSError) -> bool:
 
 class MemoryDamaged(StorageFault):
     code, is_temporary = "memory_damaged", False
+
+
+class ModelFault(WorldFault):
+    code = "model"
+
+
+class EmbedFault(WorldFault):
+    code, is_temporary = "embed", True
+
+
+class RowRefused(EmbedFault):
+    code, is_temporary = "row_refused", False
+
+
+class IndexFault(WorldFault):
+    code, is_temporary = "index", True
 
 
 def _tree(root: type[OrchestraError]) -> list[type[OrchestraError]]:

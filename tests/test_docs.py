@@ -64,7 +64,23 @@ def _commands(name: str, command: click.Command) -> Iterator[tuple[str, click.Co
         yield from _commands(f"{name} {word}", found)
 
 
+def _groups(command: click.Command) -> Iterator[click.Group]:
+    if isinstance(command, click.Group):
+        yield command
+        context = click.Context(command)
+        for word in command.list_commands(context):
+            found = command.get_command(context, word)
+            assert found is not None
+            yield from _groups(found)
+
+
 ALL_COMMANDS = [found for name, program in PROGRAMS.items() for found in _commands(name, program)]
+OPTIONS = [
+    parameter
+    for command in (*dict(ALL_COMMANDS).values(), *(each for found in PROGRAMS.values() for each in _groups(found)))
+    for parameter in command.params
+    if isinstance(parameter, click.Option)
+]
 
 
 def test_every_command_is_documented() -> None:
@@ -75,18 +91,12 @@ def test_every_command_is_documented() -> None:
 
 def test_every_option_is_documented() -> None:
     text = _code(_read("docs/operations.md"))
-    options = {
-        option
-        for _, command in ALL_COMMANDS
-        for parameter in command.params
-        if isinstance(parameter, click.Option)
-        for option in (*parameter.opts, *parameter.secondary_opts)
-    }
+    options = {option for each in OPTIONS for option in (*each.opts, *each.secondary_opts)}
     _assert_all(sorted(options), text, "docs/operations.md")
 
 
 def test_every_option_of_the_docs_exists() -> None:
-    known = {option for _, command in ALL_COMMANDS for each in command.params for option in each.opts}
+    known = {option for each in OPTIONS for option in (*each.opts, *each.secondary_opts)}
     known |= {"--help", "-h", "--version"}
     documented = set(
         re.findall(r"(?<![\w-])--?[a-z][a-z-]*(?![\w-])", _code(_table(_read("docs/operations.md"), "option")))

@@ -21,6 +21,7 @@ from .shared import ago, clean, say
 
 if TYPE_CHECKING:
     from orchestra.memory.entry import Entry
+    from orchestra.memory.meaning import Semantics
     from orchestra.memory.store import Store
 
 _CHARS_A_TOKEN: Final = 4  # of English; only for the estimate that is shown
@@ -38,6 +39,7 @@ class Desk:
     """An open memory, the project that is worked on, and the time."""
 
     store: Store
+    semantics: Semantics
     project: str
     now_ms: int
 
@@ -52,7 +54,36 @@ def desk_at(memory: Path | None, *, project: str | None = None) -> Iterator[Desk
     if memory is None or memory.is_dir():
         memory = memory_of((memory or here).resolve())
     with Store(memory) as store:
-        yield Desk(store, project if project is not None else project_of(here), time.time_ns() // 1_000_000)
+        semantics = semantics_at(memory)
+        yield Desk(store, semantics, project if project is not None else project_of(here), time.time_ns() // 1_000_000)
+        if store.has_written:
+            semantics.wake()
+
+
+def semantics_at(path: Path) -> Semantics:
+    """Return who is asked what is near in meaning in that memory, by the options of `orchestra memory`.
+
+    Other commands have no such options: for them the environment and the file count.
+    """
+    from orchestra.memory.embedder import Choice
+    from orchestra.memory.meaning import Semantics
+    from orchestra.memory.model import default_models
+
+    context = click.get_current_context()
+    found = context.find_object(dict)
+    if found is None:
+        from .memory import memory
+
+        defaults = (context.find_root().default_map or {}).get("memory", {})
+        with memory.make_context("memory", [], default_map=defaults, resilient_parsing=True) as read:
+            found = read.params
+    choice = Choice(
+        embed=found["embed"],
+        url=found["embed_url"] or "",
+        key=os.environ.get("ORCHESTRA_EMBED_KEY", ""),
+        models=found["models"] or default_models(),
+    )
+    return Semantics(path, choice, is_indexer_wanted=found["indexer"])
 
 
 def memory_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -181,7 +181,7 @@ def _tell_others(desk: Desk, me: Matrix) -> None:
 
 
 def _list_open(desk: Desk, me: Matrix, *, is_all: bool, as_json: bool) -> int:
-    from orchestra.memory.recall import Filters
+    from orchestra.memory.filters import Filters
 
     where, values = Filters(kind=Kind.ISSUE, project=None if is_all else desk.project, home=desk.project).where()
     rest = f"WHERE {where} AND m.closed_ms IS NULL AND m.link = '' ORDER BY m.created_ms DESC, m.id DESC LIMIT ?"

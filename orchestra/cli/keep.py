@@ -1,10 +1,9 @@
-"""`orchestra memory export`, `import`, `purge`, `doctor` and `reindex`: what looks after the file."""
+"""`orchestra memory export`, `import` and `purge`: what goes out, comes in, and is gone."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-import time
 from pathlib import Path
 
 import click
@@ -53,7 +52,7 @@ def export(path: Path, memory: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({"path": str(path), "memories": count})
     else:
-        click.echo(f"{path} holds {_memories(count)}")
+        click.echo(f"{path} holds {memories_of(count)}")
 
 
 @click.command(name="import")
@@ -136,7 +135,7 @@ def purge(
                 bool(kind or before),
             )
             chosen = [id for (id,) in rows]
-        what = f"Remove {_memories(len(chosen))} for good?"
+        what = f"Remove {memories_of(len(chosen))} for good?"
         is_done = bool(chosen) and (is_yes or not as_json) and agreed(what, is_yes=is_yes)
         count = notebook.purge(desk.store, chosen) if is_done else 0
     if as_json:
@@ -149,56 +148,5 @@ def purge(
         ctx.exit(FAILED)
 
 
-@click.command()
-@click.option("--fix", "is_fix", is_flag=True, help="Repair what is wrong; a damaged file is kept beside the new one.")
-@memory_options
-@click.pass_context
-def doctor(ctx: click.Context, is_fix: bool, memory: Path | None, as_json: bool) -> None:
-    """See whether the memory is whole.
-
-    With --fix a damaged file is set aside, and everything that can be read is put into a new one.
-    """
-    from orchestra.memory import repair
-
-    done: list[str] = []
-    with desk_at(memory) as desk:
-        findings = repair.check(desk.store)
-        for command in [each.advice for each in findings if not each.is_well and is_fix]:
-            if command.endswith("--fix"):
-                saved = repair.salvage(desk.store, now_s=time.time())
-                lost = f", at least {saved.lost:,} could not be read" if saved.lost else ""
-                done.append(f"{_memories(saved.saved)} saved{lost}; the damaged file is {saved.kept}")
-            elif command:
-                done.append(f"the index was made anew from {_memories(repair.reindex(desk.store))}")
-        if done:
-            findings = repair.check(desk.store)
-    if as_json:
-        shown = [{"what": each.what, "is_well": each.is_well, "advice": each.advice} for each in findings]
-        print_json({"findings": shown, "done": done})
-    else:
-        for text in done:
-            click.echo(f"fixed  {text}")
-        for each in findings:
-            click.echo(f"{'ok   ' if each.is_well else 'wrong'}  {each.what}")
-            if each.advice:
-                say(f"run: {each.advice}")
-    if not all(each.is_well for each in findings):
-        ctx.exit(FAILED)
-
-
-@click.command()
-@memory_options
-def reindex(memory: Path | None, as_json: bool) -> None:
-    """Make the index anew from what is stored, whatever state it is in."""
-    from orchestra.memory import repair
-
-    with desk_at(memory) as desk:
-        count = repair.reindex(desk.store)
-    if as_json:
-        print_json({"memories": count})
-    else:
-        click.echo(f"{_memories(count)} indexed")
-
-
-def _memories(count: int) -> str:
+def memories_of(count: int) -> str:
     return f"{count:,} {'memory' if count == 1 else 'memories'}"

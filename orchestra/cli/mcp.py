@@ -61,8 +61,8 @@ def mcp(
 
     logs.set_up(log_level)
     with desk_at(memory, project=project) as desk:
-        path, project = desk.store.path, desk.project
-    asyncio.run(serve(path, project=project, author=author, name=name, state=state))
+        path, project, semantics = desk.store.path, desk.project, desk.semantics
+    asyncio.run(serve(path, semantics=semantics, project=project, author=author, name=name, state=state))
 
 
 def _program() -> list[str]:

@@ -12,7 +12,8 @@ from .shared import FAILED, ago, clean, print_json, say, table
 
 if TYPE_CHECKING:
     from orchestra.memory.entry import Entry
-    from orchestra.memory.recall import Filters, Open, Recalled
+    from orchestra.memory.filters import Filters
+    from orchestra.memory.recall import Open, Recalled
 
 
 @click.command()
@@ -46,7 +47,7 @@ def recall(
         filters = filters_of(desk, **chosen)
         if not text.strip():
             ctx.exit(_show_open(desk, what_is_open(desk.store, filters), as_json=as_json))
-        found = answer(desk.store, text, filters, count_max=limit)
+        found = answer(desk.store, text, filters, count_max=limit, meaning=desk.semantics)
         if as_json:
             print_json(_facts(desk, found, text, is_index=is_index))
         else:
@@ -57,7 +58,7 @@ def recall(
 
 def filters_of(desk: Desk, *, is_all: bool, since: str | None, **chosen: Any) -> Filters:
     """Return what the options of `filter_options` choose."""
-    from orchestra.memory.recall import Filters
+    from orchestra.memory.filters import Filters
     from orchestra.memory.when import since_ms
 
     return Filters(
@@ -83,6 +84,8 @@ def _show(desk: Desk, found: Recalled, *, is_index: bool, is_full: bool) -> None
             lines += [*lines_of(hit.entry), *_witnesses(desk, hit.entry.id)]
         elif preview := preview_of(hit.entry):
             lines.append(f"    {preview}")
+        if hit.is_fresh:
+            lines.append("    new: only its words were compared")
         if hit.also:
             lines.append(f"    the same in other words: {', '.join(f'#{id}' for id in hit.also)}")
     if lines:
@@ -90,6 +93,10 @@ def _show(desk: Desk, found: Recalled, *, is_index: bool, is_full: bool) -> None
     for note in found.notes:
         say(note)
     say(f"{len(found.hits)} found{_by(found)}" + (f", about {tokens_in(lines):,} tokens" if lines else ""))
+    if found.near.model and not found.near.by:
+        say(f"only words were compared: {found.near.reason}")
+    elif found.waiting:
+        say(f"{found.waiting:,} new {'memory was' if found.waiting == 1 else 'memories were'} compared by words alone")
 
 
 def _witnesses(desk: Desk, id: int) -> list[str]:
@@ -102,7 +109,10 @@ def _witnesses(desk: Desk, id: int) -> list[str]:
 
 
 def _by(found: Recalled) -> str:
-    return f" by {' and '.join(found.sources)}" if found.sources else ""
+    from orchestra.memory.recall import MEANING
+
+    names = [f"{each} ({found.near.by})" if each == MEANING else each for each in found.sources]
+    return f" by {' and '.join(names)}" if names else ""
 
 
 def _facts(desk: Desk, found: Recalled, text: str, *, is_index: bool) -> dict[str, Any]:
@@ -113,8 +123,16 @@ def _facts(desk: Desk, found: Recalled, text: str, *, is_index: bool) -> dict[st
     for hit in found.hits:
         said = {"id": hit.entry.id, "title": hit.entry.title} if is_index else hit.entry.shown()
         extra = {"score": round(hit.score, 4), "validations": counts.get(hit.entry.id, 0), "also": list(hit.also)}
+        extra["is_fresh"] = hit.is_fresh
         hits.append({**said, **extra})
-    return {"question": text, "sources": list(found.sources), "notes": list(found.notes), "found": hits}
+    near = found.near
+    return {
+        "question": text,
+        "sources": list(found.sources),
+        "notes": list(found.notes),
+        "meaning": {"by": near.by, "model": near.model, "reason": near.reason, "waiting": found.waiting},
+        "found": hits,
+    }
 
 
 def _show_open(desk: Desk, found: Open, *, as_json: bool) -> int:
@@ -174,10 +192,12 @@ def list_(ctx: click.Context, /, limit: int, memory: Path | None, as_json: bool,
 @memory_options
 def stats(memory: Path | None, as_json: bool) -> None:
     """Show what the memory holds, and how its index is."""
+    from orchestra.memory.health import semantics_of
     from orchestra.memory.stats import stats_of
 
     with desk_at(memory) as desk:
         found = stats_of(desk.store, now_ms=desk.now_ms)
+        found["meaning"] = semantics_of(desk.store, desk.semantics)
         proven = desk.store.entries(
             "WHERE m.confidence = 'proven' AND m.forgotten_ms IS NULL ORDER BY m.updated_ms DESC, m.id DESC LIMIT 5"
         )
@@ -212,6 +232,38 @@ def stats(memory: Path | None, as_json: bool) -> None:
         click.echo(f"projects  {_counted(found['projects'])}")
     fulltext = "on" if found["fulltext"] == "on" else "damaged and taken off; run: orchestra memory reindex"
     click.echo(f"full text {fulltext}")
+    for number, line in enumerate(_meaning(found["meaning"], now_ms=desk.now_ms)):
+        click.echo(f"{'' if number else 'meaning':<9} {line}")
+
+
+def _meaning(found: dict[str, Any], *, now_ms: int) -> list[str]:
+    """Return how vectors and index are, in words."""
+    if found["backend"] == "off":
+        return [f"off: {found['reason']}"]
+    lines = [f"{found['vectors'].get(found['model'], 0):,} vectors of {found['model']}"]
+    others = {name: count for name, count in found["vectors"].items() if name != found["model"]}
+    if others:
+        lines[0] += f"; of other models, not used: {_counted(others)}"
+    if found["waiting"]:
+        oldest = ago(found["oldest_waiting_ms"], now_ms=now_ms)
+        lines.append(f"{found['waiting']:,} memories wait for their vector, the oldest since {oldest}")
+    if found["failing"]:
+        ids = ", ".join(f"#{each['id']}" for each in found["failing"][:5])
+        lines.append(clean(f"no vector can be made for {ids}: {found['failing'][0]['error']}"))
+    if found.get("fault"):
+        lines.append(clean(f"no vectors can be made: {found['fault']}"))
+    lines.append(_backend(found, now_ms=now_ms))
+    if found.get("set_aside"):
+        lines.append(f"set aside: {', '.join(found['set_aside'])}")
+    lines.append(f"indexer: process {found['indexer']}" if found["indexer"] else "indexer: not running")
+    return lines
+
+
+def _backend(found: dict[str, Any], *, now_ms: int) -> str:
+    if found["backend"] == "chromadb":
+        behind = f"{found['behind']:,} vectors behind" if found["behind"] else "in step"
+        return f"ChromaDB {found['chromadb']}: {behind}, checked {ago(found['checked_ms'], now_ms=now_ms)}"
+    return f"searched exactly{': ' if found['reason'] else ''}{clean(found['reason'])}"
 
 
 def _counted(counts: dict[str, int], *, is_plural: bool = False) -> str:

@@ -154,7 +154,7 @@ def consolidate(
     them back).
     """
     from orchestra.memory import consolidate as merging
-    from orchestra.memory.recall import Filters
+    from orchestra.memory.filters import Filters
 
     with desk_at(memory, project=project) as desk:
         filters = Filters(project=None if is_all else desk.project, home=desk.project)

@@ -14,6 +14,7 @@ from orchestra.limits import HUB_MEET_S
 from orchestra.matrix import unsent
 from orchestra.matrix.archive import Archive
 from orchestra.matrix.link import Link
+from orchestra.memory.meaning import Semantics
 from orchestra.memory.store import Store
 
 from . import answers
@@ -26,6 +27,7 @@ class Desk:
     """`author` is who learns and reports here."""
 
     archive: Archive
+    semantics: Semantics
     link: Link
     project: str
     author: str
@@ -35,7 +37,16 @@ class Desk:
         return str(self.link.matrix.address)
 
     async def do(self, work: Callable[[Store], T]) -> T:
-        return await self.archive.do(work)
+        """Do `work` with the memory; what it wrote gets its vectors soon."""
+
+        def doing(store: Store) -> T:
+            store.has_written = False
+            result = work(store)
+            if store.has_written:
+                self.semantics.wake()
+            return result
+
+        return await self.archive.do(doing)
 
     async def hub(self) -> answers.Hub:
         """Say whether the hub is there, and what waits for it."""

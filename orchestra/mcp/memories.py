@@ -11,7 +11,9 @@ from orchestra.cli.desk import about, lines_of, preview_of
 from orchestra.matrix import unsent
 from orchestra.memory import notebook
 from orchestra.memory.entry import Entry
-from orchestra.memory.recall import Filters, Open, Recalled, recall, what_is_open
+from orchestra.memory.filters import Filters
+from orchestra.memory.health import semantics_of
+from orchestra.memory.recall import Open, Recalled, recall, what_is_open
 from orchestra.memory.stats import stats_of
 from orchestra.memory.store import Store
 from orchestra.memory.when import since_ms
@@ -56,7 +58,8 @@ class Memories:
         )
         if not question.strip():
             return _opened(await self._desk.do(partial(what_is_open, filters=filters)), is_full=full)
-        found = await self._desk.do(partial(recall, text=question, filters=filters, count_max=limit))
+        asking = partial(recall, text=question, filters=filters, count_max=limit, meaning=self._desk.semantics)
+        found = await self._desk.do(asking)
         return _answered(found, is_full=full)
 
     async def learn(
@@ -124,14 +127,19 @@ class Memories:
         """Tell what the memory holds, how its indexes are, and whether the hub is there."""
 
         def counting(store: Store) -> dict[str, Any]:
-            return stats_of(store, now_ms=now_ms())
+            return {**stats_of(store, now_ms=now_ms()), "meaning": semantics_of(store, self._desk.semantics)}
 
         return {**await self._desk.do(counting), "hub": (await self._desk.hub()).model_dump()}
 
 
 def _answered(found: Recalled, *, is_full: bool) -> answers.Recalled:
     hits = [_memory(hit.entry, is_full=is_full, score=round(hit.score, 4), also=list(hit.also)) for hit in found.hits]
-    return answers.Recalled(sources=list(found.sources), notes=list(found.notes), found=hits)
+    notes = list(found.notes)
+    if found.near.model and not found.near.by:
+        notes.append(f"only words were compared: {found.near.reason}")
+    if found.waiting:
+        notes.append(f"{found.waiting} new memories were compared by words alone")
+    return answers.Recalled(sources=list(found.sources), notes=notes, found=hits)
 
 
 def _opened(found: Open, *, is_full: bool) -> answers.Recalled:

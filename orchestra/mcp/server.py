@@ -15,6 +15,7 @@ from orchestra.errors import OrchestraError
 from orchestra.matrix.archive import Archive
 from orchestra.matrix.identity import matrix_of
 from orchestra.matrix.link import Link
+from orchestra.memory.meaning import Semantics
 from orchestra.version import VERSION
 
 from .clients import NAME
@@ -34,13 +35,15 @@ _INSTRUCTIONS = (
 )
 
 
-async def serve(memory: Path, *, project: str, author: str, name: str | None, state: Path | None) -> None:
+async def serve(
+    memory: Path, *, semantics: Semantics, project: str, author: str, name: str | None, state: Path | None
+) -> None:
     """Serve until standard input ends. The arguments are those of `matrix_of`, and who learns here."""
     async with Archive(memory) as archive:
         link = Link(archive, lambda: matrix_of(memory, name=name, state=state), project=project)
         keeping = asyncio.ensure_future(link.keep())
         try:
-            await server_of(Desk(archive, link, project, author)).run_stdio_async()
+            await server_of(Desk(archive, semantics, link, project, author)).run_stdio_async()
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)

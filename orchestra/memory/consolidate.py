@@ -9,10 +9,10 @@ from orchestra.limits import CONSOLIDATE_ROWS_MAX, MEMORY_ITEMS_MAX, MEMORY_TEXT
 
 from .database import Database
 from .entry import Entry
+from .filters import Filters
 from .fold import MERGE_AT, likeness, words
 from .models import Validation
 from .notebook import rise, validation_counts
-from .recall import Filters
 from .store import Store, update
 from .words import Confidence, Kind
 

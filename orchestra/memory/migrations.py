@@ -107,6 +107,46 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
         ) STRICT
         """,
     ),
+    (
+        """
+        CREATE TABLE vector (
+            memory INTEGER PRIMARY KEY,
+            seq INTEGER NOT NULL UNIQUE,
+            model TEXT NOT NULL,
+            vec BLOB
+        ) STRICT
+        """,
+        """
+        CREATE TABLE to_embed (
+            memory INTEGER PRIMARY KEY,
+            rev INTEGER NOT NULL DEFAULT 1,
+            queued_ms INTEGER NOT NULL,
+            tries INTEGER NOT NULL DEFAULT 0,
+            error TEXT NOT NULL DEFAULT ''
+        ) STRICT
+        """,
+        "INSERT INTO to_embed (memory, queued_ms) SELECT id, updated_ms FROM memory",
+        """
+        CREATE TRIGGER to_embed_added AFTER INSERT ON memory BEGIN
+            INSERT INTO to_embed (memory, queued_ms) VALUES (new.id, new.updated_ms)
+                ON CONFLICT (memory) DO UPDATE SET rev = rev + 1, tries = 0, error = '';
+        END
+        """,
+        """
+        CREATE TRIGGER to_embed_changed AFTER UPDATE OF
+            title, body, lesson, prevention, context, repro, fix, wins, challenges, learnings, next_steps ON memory
+        BEGIN
+            INSERT INTO to_embed (memory, queued_ms) VALUES (new.id, new.updated_ms)
+                ON CONFLICT (memory) DO UPDATE SET rev = rev + 1, tries = 0, error = '';
+        END
+        """,
+        """
+        CREATE TRIGGER to_embed_removed AFTER DELETE ON memory BEGIN
+            DELETE FROM to_embed WHERE memory = old.id;
+            UPDATE vector SET vec = NULL, seq = (SELECT max(seq) + 1 FROM vector) WHERE memory = old.id;
+        END
+        """,
+    ),
 )
 
 

@@ -1,30 +1,36 @@
 """Finding memories again: by number, by session, by what is open, and by the words of a question.
 
-Each way of searching is a *source* that gives ids, best first, with a score from 0 to 1. Full-text search is one; the
-row-by-row search stands in for it when its index is damaged, and for words that it can't cut (parts of words, and
-languages written without spaces).
+Each way of searching is a *source* that gives ids with a score from 0 to 1. Full-text search is one; the row-by-row
+search stands in for it when its index is damaged, and for words that it can't cut (parts of words, and languages
+written without spaces). Meaning is the other, where there is a model; both are weighed together.
 """
 
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from peewee import PeeweeException
 
 from orchestra.errors import MemoryDamaged, StorageFault
-from orchestra.limits import RECALL_CANDIDATES, RECALL_ROWS_MAX
+from orchestra.limits import RECALL_CANDIDATES, RECALL_MEANING_S, RECALL_ROWS_MAX
 
-from . import fulltext
+from . import fulltext, vectors
 from .entry import Entry
+from .filters import Filters
 from .fold import fold
+from .fuse import fuse
+from .near import Meaning, Near
 from .question import Aim, any_of, question_of, terms_of
 from .store import Store
-from .words import Confidence, Kind, Severity, Visibility, at_least
+from .words import Confidence, Kind, Severity
 
 FULL_TEXT: Final = "full-text"
 ROW_BY_ROW: Final = "row by row"
+MEANING: Final = "meaning"
 _REPAIR: Final = "the full-text index is damaged, so the rows were searched one by one; run: orchestra memory reindex"
 
 _WEIGHTS: Final = {"title": 3.0, "tags": 2.0}  # a word of the title says more of what a memory is about
@@ -33,56 +39,11 @@ _BM25: Final = f"bm25(memory_fts, {', '.join(str(_WEIGHTS.get(name, 1.0)) for na
 _ALL_WORDS: Final = f"printf('{'%s ' * len(fulltext.COLUMNS)}', {', '.join(f'm.{name}' for name in fulltext.COLUMNS)})"
 _COMMON_FROM: Final = 1000  # rows; in a smaller memory a word that most rows have is still worth a search
 _K1: Final = 1.2  # of FTS5's BM25: no term adds more than its rarity times (k1 + 1)
+_HALF: Final = 0.5
+_FOLDED: Final = 24  # best answers whose vectors are compared, each with each: about 7 ms
 _OPEN_ISSUES_SHOWN: Final = 10
 _LEARNINGS_SHOWN: Final = 5
 _MESSAGES_SHOWN: Final = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filters:
-    """Which memories count. Empty means: all of them."""
-
-    kind: str = ""
-    category: str = ""
-    confidence: str = ""
-    """This one or a higher."""
-    tags: tuple[str, ...] = ()
-    since_ms: int = 0
-    project: str | None = None
-    """None: those of every project, but the private ones of `home` only."""
-    home: str = ""
-    with_forgotten: bool = False
-
-    def where(self) -> tuple[str, list[Any]]:
-        """Return the condition on `memory m`, and its values."""
-        parts: list[str] = ["1"]
-        values: list[Any] = []
-        for column, value in (("kind", self.kind), ("category", self.category)):
-            if value:
-                parts.append(f"m.{column} = ?")
-                values.append(value)
-        if self.confidence:
-            names = at_least(Confidence(self.confidence))
-            parts.append(f"m.confidence IN ({', '.join('?' * len(names))})")
-            values += names
-        for tag in self.tags:
-            parts.append("instr(char(10) || lower(m.tags) || char(10), char(10) || lower(?) || char(10)) > 0")
-            values.append(" ".join(tag.split()))
-        if self.since_ms:
-            parts.append("m.created_ms >= ?")
-            values.append(self.since_ms)
-        if self.project is not None:
-            parts.append("m.project = ?")
-            values.append(self.project)
-        else:
-            parts.append("(m.visibility <> ? OR m.project = ?)")
-            values += [Visibility.PRIVATE, self.home]
-        if not self.with_forgotten:
-            parts.append("m.forgotten_ms IS NULL")
-            parts.append(
-                "NOT EXISTS (SELECT 1 FROM memory newer WHERE newer.supersedes = m.id AND newer.forgotten_ms IS NULL)"
-            )
-        return " AND ".join(parts), values
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +53,8 @@ class Hit:
     entry: Entry
     score: float
     also: tuple[int, ...] = ()
+    is_fresh: bool = False
+    """It has no vector yet, so only its words were compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +65,9 @@ class Recalled:
     hits: list[Hit] = field(default_factory=list)
     sources: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    near: Near = field(default_factory=Near)
+    waiting: int = 0
+    """How many memories have no vector yet, where meaning was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +80,8 @@ class Open:
     learnings: list[Entry]
 
 
-def recall(store: Store, text: str, filters: Filters, *, count_max: int) -> Recalled:
-    """Answer a question that is not empty; best first."""
+def recall(store: Store, text: str, filters: Filters, *, count_max: int, meaning: Meaning | None = None) -> Recalled:
+    """Answer a question that is not empty; best first. Without `meaning` only its words count."""
     question = question_of(text)
     if question.aim is Aim.ID:
         return Recalled(question.aim, [Hit(entry, 1.0) for entry in store.entries("WHERE m.id = ?", question.id)])
@@ -124,7 +90,7 @@ def recall(store: Store, text: str, filters: Filters, *, count_max: int) -> Reca
             "WHERE m.kind = ? AND (m.id = ? OR m.source = ?)", Kind.SESSION, question.id, question.text
         )
         return Recalled(question.aim, [Hit(entry, 1.0) for entry in named[:1]])
-    return _search(store, question.text, filters, count_max)
+    return _search(store, question.text, filters, count_max, meaning)
 
 
 def what_is_open(store: Store, filters: Filters) -> Open:
@@ -149,32 +115,54 @@ def what_is_open(store: Store, filters: Filters) -> Open:
     )  # fmt: skip
 
 
-def _search(store: Store, question: str, filters: Filters, count_max: int) -> Recalled:
+def _search(store: Store, question: str, filters: Filters, count_max: int, meaning: Meaning | None) -> Recalled:
+    deadline = time.monotonic() + RECALL_MEANING_S
     notes: tuple[str, ...] = ()
     terms = terms_of(question)
     try:
-        found = _by_full_text(store, terms, filters, count_max)
+        coverage = _by_full_text(store, terms, filters, count_max)
         sources: tuple[str, ...] = (FULL_TEXT,)
     except MemoryDamaged:
         raise
     except StorageFault:
-        found, sources, notes = None, (), (_REPAIR,)
-    if not found:
-        found = _row_by_row(store, terms or [question.lower()], filters)
+        coverage, sources, notes = {}, (), (_REPAIR,)
+    if not coverage:
+        coverage = _row_by_row(store, terms or [question.lower()], filters)
         sources = (*sources, ROW_BY_ROW)
         if store.rows("SELECT count(*) FROM memory")[0][0] > RECALL_ROWS_MAX:
             notes = (*notes, f"row by row only the newest {RECALL_ROWS_MAX:,} memories were searched")
-    folded = fold((entry for entry, _ in found), count_max=count_max)
-    scores = {entry.id: score for entry, score in found}
-    hits = [Hit(entry, scores[entry.id], also) for entry, also in folded]
+    near = Near()
+    if meaning is not None:
+        left_s = max(0.0, deadline - time.monotonic())
+        near = meaning.near(question, filters, among=list(coverage), count_max=RECALL_CANDIDATES, within_s=left_s)
+    hits = _hits(store, coverage, near, count_max, is_row_by_row=ROW_BY_ROW in sources)
+    if near.by:
+        sources = (*sources, MEANING)
     if not hits and filters.project is not None:
-        elsewhere = _search(store, question, replace(filters, project=None), 1)
+        elsewhere = _search(store, question, replace(filters, project=None), 1, None)
         if elsewhere.hits:
             notes = (*notes, "other projects of this memory have something: ask again with --all")
-    return Recalled(Aim.SEARCH, hits, sources, notes)
+    return Recalled(Aim.SEARCH, hits, sources, notes, near, vectors.count_waiting(store) if near.by else 0)
 
 
-def _by_full_text(store: Store, terms: list[str], filters: Filters, count_max: int) -> list[tuple[Entry, float]]:
+def _hits(store: Store, coverage: dict[int, float], near: Near, count_max: int, *, is_row_by_row: bool) -> list[Hit]:
+    """Put both answers together, and make one hit of those that say nearly the same."""
+    if not near.by:
+        scores, fresh = coverage, set()
+    else:
+        if is_row_by_row:  # a part of one word in another is hardly a sign where there is a better one
+            coverage = {id: share for id, share in coverage.items() if share >= _HALF}
+        fresh = vectors.fresh(store, coverage)
+        scores = dict(list(fuse(coverage, near.cosines, fresh).items())[:RECALL_CANDIDATES])
+    entries = {entry.id: entry for entry in _entries(store, scores)}
+    # What was removed since the vectors were searched is not there any more.
+    found = [entries[id] for id in scores if id in entries]
+    best = [entry.id for entry in found[:_FOLDED]]
+    folded = fold(found, count_max=count_max, vectors=vectors.of(store, best, model=near.model) if near.by else {})
+    return [Hit(entry, scores[entry.id], also, entry.id in fresh) for entry, also in folded]
+
+
+def _by_full_text(store: Store, terms: list[str], filters: Filters, count_max: int) -> dict[int, float]:
     """Return what full-text search finds: whole words first, then words that begin alike where those are too few.
 
     Raises:
@@ -188,18 +176,17 @@ def _by_full_text(store: Store, terms: list[str], filters: Filters, count_max: i
         best = _best_score(rows, counts)
         found = _matching(store, any_of(_telling(rows, counts)), filters, best)
         if len(found) < count_max and (query := any_of(terms, is_prefix=True)):
-            known = {entry.id for entry, _ in found}
+            least = min(found.values(), default=1.0)
             more = _matching(store, query, filters, best)
-            least = min((score for _, score in found), default=1.0)
-            found += [(entry, min(score, least)) for entry, score in more if entry.id not in known]
+            found |= {id: min(score, least) for id, score in more.items() if id not in found}
     except PeeweeException as exc:
         raise StorageFault(_REPAIR) from exc
     return found
 
 
-def _matching(store: Store, query: str, filters: Filters, best: float) -> list[tuple[Entry, float]]:
+def _matching(store: Store, query: str, filters: Filters, best: float) -> dict[int, float]:
     if not query:
-        return []
+        return {}
     where, values = filters.where()
     ranked = store.database.all(
         f"SELECT m.id, {_BM25} AS rank FROM memory_fts JOIN memory m ON m.id = memory_fts.rowid "
@@ -207,8 +194,7 @@ def _matching(store: Store, query: str, filters: Filters, best: float) -> list[t
         query,
         *values,
     )
-    scores = {id: min(1.0, max(0.0, -rank / best)) for id, rank in ranked}
-    return _with_entries(store, scores)
+    return {id: min(1.0, max(0.0, -rank / best)) for id, rank in ranked}
 
 
 def _rows_with(store: Store, term: str) -> int:
@@ -228,7 +214,7 @@ def _best_score(rows: int, counts: dict[str, int]) -> float:
     return sum((_K1 + 1) * max(1e-6, each) for each in rarity) or 1.0
 
 
-def _row_by_row(store: Store, terms: list[str], filters: Filters) -> list[tuple[Entry, float]]:
+def _row_by_row(store: Store, terms: list[str], filters: Filters) -> dict[int, float]:
     """Return the memories that hold any of the terms, also inside a word; those with the most of them first.
 
     Of a large memory only the newest RECALL_ROWS_MAX are looked at.
@@ -243,9 +229,9 @@ def _row_by_row(store: Store, terms: list[str], filters: Filters) -> list[tuple[
         *values,
         *terms,
     )
-    return _with_entries(store, {id: count / len(terms) for id, count in rows})
+    return {id: count / len(terms) for id, count in rows}
 
 
-def _with_entries(store: Store, scores: dict[int, float]) -> list[tuple[Entry, float]]:
-    entries = {entry.id: entry for entry in store.entries(f"WHERE m.id IN ({', '.join('?' * len(scores))})", *scores)}
-    return [(entries[id], score) for id, score in scores.items() if id in entries]
+def _entries(store: Store, ids: Iterable[int]) -> list[Entry]:
+    wanted = list(ids)
+    return store.entries(f"WHERE m.id IN ({', '.join('?' * len(wanted))})", *wanted)

@@ -69,6 +69,7 @@ class Store:
         self._lock: int | None = None
         self._opened: tuple[int, int] | None = None
         """Which file is open: its device and inode. A repair puts another one in its place."""
+        self.has_written = False
 
     def __enter__(self) -> Self:
         return self
@@ -117,6 +118,7 @@ class Store:
         """
         with self.told(), self._alone():
             database = self._current(to_write=True)
+            self.has_written = True
             try:
                 with database.transaction_alone():
                     return work(database)

@@ -161,7 +161,7 @@ def test_recall_as_index_and_in_full(clone: Clone) -> None:
     assert "x" * 500 not in clone.memory("recall", "hub").stdout
     assert "x" * 500 in clone.memory("recall", "hub", "--full").stdout
     (found,) = clone.memory("recall", "hub", "--index", "--json").data["found"]
-    assert set(found) == {"id", "title", "score", "validations", "also"}
+    assert set(found) == {"id", "title", "score", "validations", "also", "is_fresh"}
 
 
 def test_recall_says_in_json_which_sources_answered(clone: Clone) -> None:

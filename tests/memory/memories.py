@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import random
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
 
 from orchestra.limits import MEMORY_NUMBER_MAX
-from orchestra.memory import notebook
+from orchestra.memory import notebook, vectors
+from orchestra.memory.embedder import Embedder
+from orchestra.memory.endpoint import unit
 from orchestra.memory.entry import Entry
-from orchestra.memory.recall import Filters, Recalled, recall
+from orchestra.memory.filters import Filters
+from orchestra.memory.near import EXACT, Meaning, Near
+from orchestra.memory.nearest import best, cosines
+from orchestra.memory.question import words_of
+from orchestra.memory.recall import Recalled, recall
 from orchestra.memory.store import Store
 from orchestra.memory.words import CATEGORIES, COMPONENTS, Confidence, Kind, Severity, Visibility
 
@@ -41,8 +49,42 @@ def add(store: Store, *entries: Entry, now_ms: int = NOW) -> list[Entry]:
     return notebook.add(store, entries, now_ms=now_ms)
 
 
-def ask(store: Store, question: str, *, count_max: int = 8, **filters: Any) -> Recalled:
-    return recall(store, question, Filters(**filters), count_max=count_max)
+def ask(store: Store, question: str, *, count_max: int = 8, meaning: Meaning | None = None, **filters: Any) -> Recalled:
+    return recall(store, question, Filters(**filters), count_max=count_max, meaning=meaning)
+
+
+def by_words(name: str = "by-words", dimensions: int = 24) -> Embedder:
+    """A model that takes no time: each word has a direction, drawn by chance from its letters."""
+
+    def vector(text: str) -> bytes:
+        total = [0.0] * dimensions
+        for word in words_of(text) or ["nothing"]:
+            chance = random.Random(f"{name} {word}")
+            total = [each + chance.gauss(0, 1) for each in total]
+        return unit(total)
+
+    return Embedder(name, dimensions, lambda texts: [vector(text) for text in texts])
+
+
+def embed_all(store: Store, embedder: Embedder) -> None:
+    """Make all vectors that are missing."""
+    while rows := vectors.waiting(store, count_max=64):
+        entries = notebook.get(store, [row.id for row in rows])
+        found = embedder.embed([vectors.text_of(entry) for entry in entries])
+        vectors.keep(store, map(vectors.Made, rows, found), model=embedder.name)
+
+
+@dataclass(frozen=True)
+class Exact:
+    """Answers what is near in meaning in this process, by the exact search."""
+
+    store: Store
+    embedder: Embedder
+
+    def near(self, question: str, filters: Filters, *, among: list[int], count_max: int, within_s: float) -> Near:
+        (vector,) = self.embedder.embed([question])
+        found = cosines(vector, vectors.chosen(self.store, filters, model=self.embedder.name))
+        return Near(best(found, count_max), EXACT, self.embedder.name)
 
 
 @contextmanager

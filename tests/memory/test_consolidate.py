@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from orchestra.memory.consolidate import consolidate, proposed
+from orchestra.memory.filters import Filters
 from orchestra.memory.notebook import get, validate
-from orchestra.memory.recall import Filters
 from orchestra.memory.store import Store
 
 from .memories import NOW, add, everything, learning

@@ -7,10 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.memory import recall as recall_module
-from orchestra.memory.recall import FULL_TEXT, ROW_BY_ROW, Filters, recall, what_is_open
+from orchestra.memory.embedder import Embedder
+from orchestra.memory.filters import Filters
+from orchestra.memory.near import Near
+from orchestra.memory.recall import FULL_TEXT, MEANING, ROW_BY_ROW, recall, what_is_open
 from orchestra.memory.store import Store
 
-from .memories import DAY, NOW, add, ask, ids, issue, learning, session, temporary
+from .memories import DAY, NOW, Exact, add, ask, by_words, embed_all, ids, issue, learning, session, temporary
 
 
 @given(st.text() | st.text("\"'*()^:+-{}AND ORNEAR%_\\;\0\ud800", max_size=30))
@@ -162,3 +165,57 @@ def test_a_word_that_most_rows_of_a_large_memory_have_is_not_searched_for(
     add(store, *(learning(f"hub {word}") for word in ("lock", "socket", "key", "log")))
     assert ids(ask(store, "hub lock", count_max=1)) == [1]
     assert len(ids(ask(store, "hub"))) == 4
+
+
+def test_what_is_near_in_meaning_is_found_without_a_common_word_and_the_answer_says_by_whom(store: Store) -> None:
+    add(store, learning("The hub hangs"), learning("A queue of workers"), *(learning(f"x{n}") for n in range(9)))
+    embed_all(store, by_words())
+    like_hub = by_words()
+    meaning = Exact(store, Embedder(like_hub.name, 24, lambda texts: like_hub.embed(["The hub hangs"] * len(texts))))
+    found = ask(store, "freeze", meaning=meaning)
+    assert ids(found)[0] == 1
+    assert found.sources == (FULL_TEXT, ROW_BY_ROW, MEANING)
+    assert (found.near.by, found.near.model, found.waiting) == ("exact search", "by-words", 0)
+    assert ids(ask(store, "freeze")) == []
+
+
+def test_a_fresh_memory_competes_and_is_marked(store: Store) -> None:
+    add(store, learning("The hub hangs"), *(learning(f"x{n}") for n in range(9)))
+    embed_all(store, by_words())
+    add(store, learning("The hub hangs on start"))
+    found = ask(store, "hub hangs start", meaning=Exact(store, by_words()))
+    assert {(hit.entry.id, hit.is_fresh) for hit in found.hits[:2]} == {(11, True), (1, False)}
+    assert found.waiting == 1
+
+
+def test_where_nobody_answers_for_meaning_words_do_and_the_reason_is_told(store: Store) -> None:
+    class Silent:
+        def near(self, question: str, filters: Filters, **_: Any) -> Near:
+            return Near(model="a-model", reason="too late")
+
+    add(store, learning("The hub hangs"))
+    found = ask(store, "hub", meaning=Silent())
+    assert (ids(found), found.sources, found.near.reason) == ([1], (FULL_TEXT,), "too late")
+
+
+def test_what_was_removed_while_it_was_searched_is_not_shown(store: Store) -> None:
+    class Late:
+        def near(self, question: str, filters: Filters, **_: Any) -> Near:
+            return Near({77: 0.9}, "exact search", "by-words")
+
+    assert ids(ask(store, "hub", meaning=Late())) == []
+
+
+def test_the_same_in_other_words_is_one_answer_but_not_with_other_numbers(store: Store) -> None:
+    add(store, learning("Give up after 5 s"), learning("Stop trying after 5 s"), learning("Give up after 50 s"))
+    same = by_words()
+    one = Embedder(same.name, 24, lambda texts: same.embed(["alike"] * len(texts)))
+    embed_all(store, one)
+    found = ask(store, "when does it end", meaning=Exact(store, one))
+    assert sorted((hit.entry.id, hit.also) for hit in found.hits) == [(2, (1,)), (3, ())]
+
+
+def test_filters_hold_for_what_is_near_in_meaning(store: Store) -> None:
+    add(store, learning("The hub hangs"), learning("The hub hangs", project="api"))
+    embed_all(store, by_words())
+    assert ids(ask(store, "hub hangs", project="api", meaning=Exact(store, by_words()))) == [2]

@@ -131,7 +131,7 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged(path: Path) -> None:
 
 
 def test_a_full_disk_is_told_and_keeps_what_was_stored(path: Path) -> None:
-    writer = _writer(path, "w", 10_000, room=450_000)
+    writer = _writer(path, "w", 10_000, room=500_000)
     output, errors = writer.communicate("\n", timeout=BOUND_S)
     (fault,) = [line for line in output.splitlines() if line.startswith("fault")]
     assert errors == ""

@@ -92,6 +92,7 @@ def environment(state: Path, **more: str) -> dict[str, str]:
     """Return the environment of a user who has set nothing but where the state is."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRA_")}
     clean.pop("COLUMNS", None)
+    clean["ORCHESTRA_EMBED"] = "none"  # a memory starts no indexer, whatever model this user has
     own = {"ORCHESTRA_STATE": str(state), "ORCHESTRA_CONFIG": str(state.parent / "no-config.toml")}
     return {**clean, **own, "ORCHESTRA_NO_GATEWAY": "1", **more}  # port 8080 is one, and tests run side by side
 
