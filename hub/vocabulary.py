@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 import shlex
 from collections.abc import Iterable
 from typing import Any, Final
@@ -34,7 +35,7 @@ def read_message(text: str | bytes) -> Message:
     if type(text) is not str:
         raise Malformed("this is a binary frame; send JSON as text")
     try:
-        found = json.loads(text, parse_constant=_refuse_constant)
+        found = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as exc:
         reason = "nested too deeply" if isinstance(exc, RecursionError) else str(exc)[:200]
         raise Malformed(f"this is not JSON: {reason}") from exc
@@ -45,6 +46,13 @@ def read_message(text: str | bytes) -> Message:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number in JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):  # 1e400 is JSON, and what it becomes is none
+        raise ValueError(f"{text[:_SHOWN]} is too large a number")
+    return value
 
 
 def write_message(message: Message) -> bytes:

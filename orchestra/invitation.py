@@ -64,6 +64,8 @@ def decode_invitation(code: str) -> Invitation:
     try:
         fields = msgpack.unpackb(base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)))
         address, endpoints, hub_key, secret = fields
+        if type(address) is not str or type(endpoints) is not list:
+            raise ValueError("no address")
         invitation = Invitation(
             parse_peer(address),
             HubCard(tuple(_endpoint(each) for each in endpoints[:_ENDPOINTS_MAX]), _half(hub_key)),

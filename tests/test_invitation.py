@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from contextlib import suppress
 
 import pytest
@@ -13,6 +14,7 @@ from orchestra.errors import BadOption
 from orchestra.invitation import Invitation, decode_invitation
 from orchestra.keys import make_key_pair
 from orchestra.state import HubCard
+from orchestra.wire import pack
 
 HUB = make_key_pair()
 ONCE = make_key_pair()
@@ -51,6 +53,16 @@ def test_what_is_none_says_how_one_is_made(text: str) -> None:
 def test_one_that_was_cut_is_damaged(length: int) -> None:
     with pytest.raises(BadOption, match="copy it again, whole"):
         decode_invitation(_invitation().encode()[:length])
+
+
+@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("value", [None, 1, 1.5, b"x", "x", [], [1], {}, {"a": 1}])
+def test_one_with_a_field_of_another_type_is_damaged(place: int, value: object) -> None:
+    fields: list[object] = ["agent/a", ["10.0.0.7:7420"], bytes(32), bytes(32)]
+    fields[place] = value
+    code = "orc1-" + base64.urlsafe_b64encode(pack(fields)).decode()
+    with pytest.raises(BadOption):
+        decode_invitation(code)
 
 
 def test_one_without_a_hub_is_refused() -> None:
