@@ -202,6 +202,7 @@ def _keys_list(asked: Asked) -> None:
         "keys",
         grants={peer.text: list(peer.grants) for peer in state.roster.peers.values() if peer.grants is not None},
         sessions={identity.partition(" ")[2]: count for identity, count in sessions.items()},
+        next_key=_next_key(asked.decider),
         pending=[
             {"public_key": public, "fingerprint": fingerprint(public), "source": source, "at_ms": at_ms}
             for public, (source, at_ms) in asked.decider.enrolment.pending.items()
@@ -211,6 +212,11 @@ def _keys_list(asked: Asked) -> None:
             for invite in invites
         ],
     )
+
+
+def _next_key(decider: Decider) -> Params | None:
+    public = decider.succession.public
+    return {"fingerprint": fingerprint(public), "at_ms": decider.succession.at_ms} if public else None
 
 
 def _keys_grant(asked: Asked) -> Params:
@@ -255,6 +261,13 @@ def _keys_rotate(asked: Asked) -> Params:
         text, old, asked.params["public_key"], overlap_ms=asked.params["overlap_ms"], now_ms=asked.turn.now_ms
     )
     return {"address": text, "until_ms": until_ms}
+
+
+def _hub_rotate(asked: Asked) -> Params:
+    grants.check(asked.session.rights, grants.ADMINISTER)
+    succession = asked.decider.succession
+    succession.announce(asked.session.peer.text, asked.params["overlap_ms"], asked.turn)
+    return {"public_key": succession.public, "fingerprint": fingerprint(succession.public), "at_ms": succession.at_ms}
 
 
 def _audit_list(asked: Asked) -> None:
@@ -559,6 +572,7 @@ METHODS: Final[dict[str, Method]] = {
     "feed.seen": Method(_feed_seen, required={"n": int}),
     "feed.unwatch": Method(_feed_unwatch),
     "feed.watch": Method(_feed_watch),
+    "hub.rotate": Method(_hub_rotate, required={"overlap_ms": int}),
     "inbox": Method(_inbox, optional={"after": int, "count": int}),
     "inbox.read": Method(_inbox_read, required={"seqs": list}, optional={"ack": bool}),
     "invite": Method(

@@ -69,6 +69,7 @@ from .requests import Requests
 from .retention import Removal, View
 from .roster import Peer, Session
 from .snapshot import Snapshot
+from .succession import Succession
 from .tasks import Tasks
 from .tokens import EXPIRED, WITHDRAWN, Signer, Tokens
 from .turn import Fetch, Link, Query, SentKey, Turn
@@ -94,6 +95,7 @@ class Decider:
         archive: Archive | None = None,
         sends_per_second: int = 0,
         signer: Signer,
+        make_next_key: Callable[[], str],
     ) -> None:
         """Args:
         facts: what `status` tells of the process.
@@ -101,6 +103,7 @@ class Decider:
         archive: where is looked up what is not in memory.
         sends_per_second: how many messages and tasks one peer may send; 0 is as many as it can.
         signer: what tokens are signed with.
+        make_next_key: makes the hub's next key, or finds it made already, and gives its public half.
         """
         self.facts = facts
         self.state = state = HubState(
@@ -126,6 +129,7 @@ class Decider:
         state.unsaved.update((origin.id, origin) for origin in snapshot.unsaved)
         self.audit = Audit(state, snapshot.audit)
         self.enrolment = Enrolment(state, snapshot, self.audit)
+        self.succession = Succession(state, self.audit, snapshot.next_key, make_next_key)
         self.tokens = Tokens(state, snapshot, self.audit, signer)
         self.conditions = Conditions(state, sends_per_second=sends_per_second)
         self.post = Post(state)

@@ -109,6 +109,7 @@ def welcome(decider: Decider, link: Link, identity: str, record: Record, turn: T
             TOLD_LIMITS,
         ],
     )
+    decider.succession.tell(link, turn)
     decider.inputs.remind(session, turn)
     decider.tasks.board.serve(session)
     decider.post.push(peer, turn)

@@ -154,7 +154,7 @@ def _keys(store: Store, params: Params) -> Params:
                 "grants": params["grants"].get(address),
             }
         )
-    listed = {name: params[name] for name in ("pending", "invitations")}
+    listed = {name: params[name] for name in ("next_key", "pending", "invitations")}
     return {"keys": found, **listed, "is_cut": next(rows, None) is not None}
 
 

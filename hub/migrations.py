@@ -39,6 +39,11 @@ def _grants_of_reading(database: SqliteDatabase) -> None:
     _execute(database, "UPDATE peer SET grants = 'read:* receive' WHERE grants = ''")
 
 
+def _next_key(database: SqliteDatabase) -> None:
+    _execute(database, "ALTER TABLE hub ADD COLUMN next_key TEXT NOT NULL DEFAULT ''")
+    _execute(database, "ALTER TABLE hub ADD COLUMN next_key_ms INTEGER NOT NULL DEFAULT 0")
+
+
 def _execute(database: SqliteDatabase, sql: str, *params: object) -> None:
     database.execute_sql(sql, params)  # type: ignore[no-untyped-call]
 
@@ -52,6 +57,7 @@ STEPS: Final[tuple[Callable[[SqliteDatabase], None], ...]] = (
     _tokens,
     _failed_deliveries,
     _grants_of_reading,
+    _next_key,
 )
 
 

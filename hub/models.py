@@ -34,7 +34,8 @@ class Hub(_Table):
 
     `saved_seq`: the saved origins know of all sends up to it, and no seq up to it is given out again. `open_seq`: no
     task before it is unfinished. `removed`: how many messages and tasks retention removed from the log so far.
-    `uid`: a random name by which tokens know this hub.
+    `uid`: a random name by which tokens know this hub. `next_key`: the public key (Z85) that takes over at
+    `next_key_ms`, or "".
     """
 
     boot = IntegerField()
@@ -42,6 +43,8 @@ class Hub(_Table):
     open_seq = IntegerField()
     removed = IntegerField()
     uid = TextField(constraints=[SQL("DEFAULT ''")])
+    next_key = TextField(constraints=[SQL("DEFAULT ''")])
+    next_key_ms = IntegerField(constraints=[SQL("DEFAULT 0")])
 
 
 class Address(_Table):

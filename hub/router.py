@@ -76,6 +76,8 @@ class Router:
         self._known: dict[bytes, int] = {}
         self._links: dict[int, bytes] = {}
         self._ended: list[bytes] = []
+        self._bound: list[str] = []
+        self._unbound: list[str] = []
         self._lobby = Lobby()
         self._sessionless: set[bytes] = set()
         self._file_max = _file_max()
@@ -126,7 +128,33 @@ class Router:
             raise StateFault(f"can't listen on {endpoint}: {exc.strerror}") from exc
         if endpoint.startswith("ipc://"):
             Path(endpoint.removeprefix("ipc://")).chmod(0o600)
-        return bytes(self._socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
+        bound = bytes(self._socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
+        self._bound.append(bound)
+        return bound
+
+    def change_key(self, key: KeyPair) -> None:
+        """Let nobody in any more with the hub's key until now, and end every connection; `bind_again` lets them back.
+
+        A key belongs to a place that is listened at, from when that begins, and so do the connections that came there.
+        """
+        self._socket.set(zmq.CURVE_SECRETKEY, key.secret.encode())
+        for endpoint in self._bound:
+            self._socket.unbind(endpoint)
+        self._unbound, self._bound = self._bound, []
+
+    def bind_again(self) -> bool:
+        """Listen again where it was listened before; False: some place is still being left, so ask again soon.
+
+        Raises:
+            StateFault: if it can't be.
+        """
+        while self._unbound:
+            try:
+                self.bind(self._unbound[-1])
+            except PortInUse:
+                return False
+            self._unbound.pop()
+        return True
 
     def close(self) -> None:
         self._socket.disable_monitor()

@@ -22,8 +22,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from orchestra.errors import Malformed, PeerError, PortInUse, StorageFault, TooLarge
-from orchestra.keys import load_or_make_key
+from orchestra.errors import Malformed, PeerError, PortInUse, StorageFault, TooLarge, WorldFault
+from orchestra.keys import KeyPair, load_or_make_key
 from orchestra.limits import (
     ACKS_HELD_MAX,
     ACKS_HELD_S,
@@ -39,13 +39,13 @@ from orchestra.wire import BYE, ERROR, FROM_PEER, Decoder, Record
 
 from . import history
 from .decider import Decider
+from .hubkeys import load_hub_key, load_signer, next_hub_key, take_over
 from .hubstate import Numbers
 from .inquiry import Inquiry
 from .link import DirectLink
 from .retention import Retention
 from .router import Arrived, Router
 from .settings import HubSettings
-from .signing import load_signer
 from .store import Store
 from .turn import Link, Turn, Writes
 
@@ -63,6 +63,7 @@ _ATTENTIVE_S = 300e-6  # makes a round trip 5 % shorter, and costs at most this 
 _YIELD_S_MAX = 100e-6  # who gets the core back later shares it
 _INATTENTIVE_S = 1.0
 _TELL_AGAIN_S = 60.0
+_TRY_AGAIN_MS = 60_000
 _FROZEN_MS = 1000  # a loop that is so late was stopped, or had no machine under it
 _TURNS_AT_ONCE = 4  # each way through the event loop costs 15 µs
 _OTHER_FILES = 512  # beside the connections
@@ -79,9 +80,9 @@ class Hub:
         Raises:
             WorldFault: with what to do about it; nothing was left half made.
         """
-        state = settings.state
+        self._state = state = settings.state
         state.make()
-        key = load_or_make_key(state.hub_key, owner="the hub")
+        key = load_hub_key(state)
         operator = this_operator()
         operator_key = load_or_make_key(state.key_of(operator), owner=str(operator))
         self._signer = load_signer(state)
@@ -106,6 +107,9 @@ class Hub:
             }
             self._numbers = Numbers(self._store.count_boot(), random.Random().random)
             self._decider = self._load()
+            if self._decider.succession.is_due(_wall_ms()):
+                key = self._take_over()
+                router.change_key(key)
             self._decider.enrolment.accept("", operator, operator_key.public, now_ms=_wall_ms())
             self._commit()
             # Keys are loaded: only now may anybody connect, for a refused client does not come back by itself.
@@ -118,7 +122,7 @@ class Hub:
             self._facts["endpoints"] = list(self.endpoints)
             self._open_gateway(settings)
             self._socket_path = state.socket if ipc else None
-            state.write_card(HubCard(self.endpoints, key.public))
+            self._write_card(key.public)
         except BaseException:
             self.close()
             raise
@@ -178,10 +182,13 @@ class Hub:
                         self._decider.heard_from(self._gateway.links, turn)
                     self._decider.tick(turn)
                     self._end_turn(turn)
+                    if self._decider.succession.is_due(turn.now_ms):
+                        self._change_key()
                     self._sweep()
                     self._retain()
                 elif self._decider.feed.is_due(_steady_ms()):
                     self._end_turn(self._turn())
+                router.bind_again()
                 for callback in watched.values():
                     callback()
         finally:
@@ -193,6 +200,30 @@ class Hub:
         if self._fault is not None:
             raise self._fault
         self._commit()
+
+    def _take_over(self) -> KeyPair:
+        """Let the next key, and a new one for tokens, take over; first in the files, so that it can be repeated."""
+        key = take_over(self._state)
+        self._signer = load_signer(self._state)
+        self._decider.tokens.sign_with(self._signer)
+        self._decider.succession.took_over(now_ms=_wall_ms())
+        self._commit()
+        logger.info("the hub has a new key: %s", key.fingerprint, extra={"action": "rotated"})
+        return key
+
+    def _change_key(self) -> None:
+        """Let everybody come back to the hub's next key."""
+        try:
+            key = self._take_over()
+        except WorldFault as fault:
+            self._decider.succession.at_ms += _TRY_AGAIN_MS
+            logger.error("the hub's next key can't take over yet: %s", fault, extra={"action": "not_rotated"})
+            return
+        self._open_router().change_key(key)
+        self._write_card(key.public)
+
+    def _write_card(self, public_key: str) -> None:
+        self._state.write_card(HubCard(self.endpoints, public_key, self._decider.succession.public))
 
     @property
     def gateway_url(self) -> str:
@@ -230,6 +261,7 @@ class Hub:
             archive=self._store,
             sends_per_second=self._sends_per_second,
             signer=self._signer,
+            make_next_key=lambda: next_hub_key(self._state).public,
         )
         decider.state.counts = self._counts  # of the process: they outlive a turn that is undone
         return decider

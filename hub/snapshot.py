@@ -56,6 +56,8 @@ class Snapshot:
     key_ends: dict[str, int] = field(default_factory=dict)
     """Public key → until when it is let in: it was replaced."""
     invites: list[Invite] = field(default_factory=list)
+    next_key: tuple[str, int] = ("", 0)
+    """The hub's next key, and when it takes over in ms since 1970; "" where none was announced."""
     hub_uid: str = ""
     """What tokens call this hub; it stays when its keys change."""
     tokens: list[Token] = field(default_factory=list)

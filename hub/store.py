@@ -214,6 +214,7 @@ class Store:
                 keys=dict(self._all("SELECT k.public, a.text FROM key k JOIN address a ON a.id = k.peer")),
                 key_ends=dict(self._all("SELECT public, until_ms FROM key WHERE until_ms IS NOT NULL")),
                 audit=next((Entry(*row) for row in self._all("SELECT * FROM audit ORDER BY n DESC LIMIT 1")), None),
+                next_key=self._all("SELECT next_key, next_key_ms FROM hub")[0],
                 hub_uid=self._all("SELECT uid FROM hub")[0][0],
                 tokens=[Token(*row) for row in self._all("SELECT * FROM token")],
                 token_floors=dict(self._all("SELECT peer, before_ms FROM token_floor")),
@@ -262,6 +263,8 @@ class Store:
                 if writes.tokens:
                     many(_ISSUED, [astuple(each) for each in writes.tokens.values() if each is not None])
                     many(_ISSUED_OVER, [(name,) for name, each in writes.tokens.items() if each is None])
+                if writes.next_key is not None:
+                    connection.execute("UPDATE hub SET next_key = ?, next_key_ms = ?", writes.next_key)
                 if writes.token_floors:
                     many(_FLOOR, writes.token_floors.items())
                 if writes.origins:

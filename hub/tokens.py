@@ -98,8 +98,7 @@ class Tokens:
     def __init__(self, state: HubState, snapshot: Snapshot, audit: Audit, signer: Signer) -> None:
         self._state = state
         self._audit = audit
-        self._signer = signer
-        self._keys = signer.keys()
+        self.sign_with(signer)
         self._hub = snapshot.hub_uid
         self.all = {token.id: token for token in snapshot.tokens}
         self._floors = dict(snapshot.token_floors)
@@ -108,6 +107,11 @@ class Tokens:
         """By identity: those that were verified since the hub started, until they are over."""
         self._codes: dict[bytes, tuple[str, int]] = {}
         """SHA-256 of a code → (whom it signs in, until when)."""
+
+    def sign_with(self, signer: Signer) -> None:
+        """Sign with `signer` from now on, and believe what it believes."""
+        self._signer = signer
+        self._keys = signer.keys()
 
     # What a transport calls.
 

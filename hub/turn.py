@@ -89,6 +89,8 @@ class Writes:
     """Public keys that are let in no more."""
     invites: dict[str, Invite | None] = field(default_factory=dict)
     """By public key; None: it is over for good."""
+    next_key: tuple[str, int] | None = None
+    """The hub's next key, or "", and when it takes over in ms since 1970."""
     tokens: dict[str, Token | None] = field(default_factory=dict)
     """By id; None: it is over."""
     token_floors: dict[int, int] = field(default_factory=dict)
@@ -164,6 +166,7 @@ class Writes:
             or self.key_ends
             or self.revoked
             or self.invites
+            or self.next_key is not None
             or self.tokens
             or self.token_floors
             or self.audit

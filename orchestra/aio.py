@@ -16,6 +16,7 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -34,6 +35,7 @@ from .conversation import (
     Ended,
     Finished,
     Happening,
+    HubKeyAnnounced,
     Message,
     Missed,
     Presence,
@@ -60,6 +62,7 @@ from .errors import (
     OrchestraError,
     PeerError,
     TooLarge,
+    WorldFault,
 )
 from .job import TIMEOUT_S_DEFAULT, Job
 from .keys import KeyPair, load_key
@@ -321,6 +324,8 @@ class Client:
         self,
         *,
         card: Callable[[], HubCard],
+        keep_next_key: Callable[[str], None] = lambda public_key: None,
+        keep_key: Callable[[str], None] = lambda public_key: None,
         key: KeyPair,
         read_key: Callable[[], KeyPair] | None = None,
         address: Address | None = None,
@@ -336,6 +341,8 @@ class Client:
         self.on_canceled: Callable[[Canceled], None] = lambda canceled: None
         self.on_answered: Callable[[AnswerGiven], None] = lambda answered: None
         self._card = card
+        self._keep_next_key = keep_next_key
+        self._keep_key = keep_key
         self._key = key
         self._read_key = read_key or (lambda: key)
         self._on_request = on_request
@@ -376,6 +383,7 @@ class Client:
             Assigned: lambda assigned: self.on_assigned(assigned),
             Canceled: lambda canceled: self.on_canceled(canceled),
             AnswerGiven: lambda given: self.on_answered(given),
+            HubKeyAnnounced: lambda announced: _keep(self._keep_next_key, announced.public_key),
             Progressed: self._has_news,
             Changed: self._has_news,
             Receipted: self._has_receipt,
@@ -478,8 +486,8 @@ class Client:
                 card = self._card()
             except OrchestraError as error:
                 card, reason = HubCard((), ""), error
-            for endpoint in card.endpoints:
-                was_open, reason = await self._one_connection(endpoint, card.public_key, first)
+            for endpoint, public_key in product(card.endpoints, card.public_keys):
+                was_open, reason = await self._one_connection(endpoint, public_key, first)
                 if reason.is_fatal and not self._has_new_key(reason):
                     self._give_up(reason, first)
                     return
@@ -533,6 +541,7 @@ class Client:
                 ended = dealer.down.result() if dealer.down.done() else HubUnreachable(f"{endpoint} does not answer")
                 return False, self._error or ended
             was_open = True
+            _keep(self._keep_key, public_key)
             if not first.done():
                 first.set_result(None)
             return True, await self._stay(dealer)
@@ -1234,6 +1243,8 @@ def connect(
         folder.read_card()
         client = Client(
             card=folder.read_card,
+            keep_next_key=folder.keep_next_key,
+            keep_key=folder.keep_key,
             key=key or load_key(folder.key_of(who)),
             read_key=None if key else lambda: load_key(folder.key_of(who)),
             address=who,
@@ -1263,6 +1274,14 @@ class _Connecting:
     async def __aexit__(self, *exc: object) -> None:
         assert self._client is not None
         await self._client.close()
+
+
+def _keep(keep: Callable[[str], None], public_key: str) -> None:
+    """Keep a key of the hub in the state folder; who can't is told when it matters, which is not yet."""
+    try:
+        keep(public_key)
+    except WorldFault as fault:
+        logger.warning("the hub's new key was not kept: %s", fault, extra={"action": "key_not_kept"})
 
 
 async def _first(*awaited: asyncio.Future[Any]) -> None:

@@ -174,6 +174,13 @@ class AnswerGiven(NamedTuple):
     text: str
 
 
+class HubKeyAnnounced(NamedTuple):
+    """The hub has this key (Z85) from `at_ms` on, in milliseconds since 1970."""
+
+    public_key: str
+    at_ms: int
+
+
 class Canceled(NamedTuple):
     """Stop working on this task."""
 
@@ -251,6 +258,7 @@ Happening = (
     | Finished
     | Canceled
     | AnswerGiven
+    | HubKeyAnnounced
     | Presence
     | Replied
     | Requested
@@ -562,6 +570,8 @@ class Conversation:
                 elif record[1] == "answer":
                     told = record[2]
                     found.append(AnswerGiven(told["seq"], told["lease"], told["number"], told["text"]))
+                elif record[1] == "hub_key":
+                    found.append(HubKeyAnnounced(record[2]["public_key"], record[2]["at_ms"]))
                 elif record[1] == "presence":
                     found.append(_presence(record[2]))
                 elif record[1] == "receipt":

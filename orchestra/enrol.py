@@ -7,6 +7,7 @@ key file can do the first, and that is who could do anything to this hub anyway.
 from __future__ import annotations
 
 import asyncio
+from itertools import product
 from typing import Any
 
 import zmq
@@ -51,8 +52,11 @@ async def join(folder: StateFolder, invitation: Invitation) -> Address:
         HubUnreachable: if no address in it answers.
     """
     folder.make()
-    if folder.card.exists() and folder.read_card().public_key != invitation.card.public_key:
-        raise StateFault(f"the state folder {folder.path} belongs to another hub; choose another with --state")
+    if folder.card.exists() and not set(folder.read_card().public_keys) & set(invitation.card.public_keys):
+        raise StateFault(
+            f"the state folder {folder.path} belongs to another hub; choose another with --state, "
+            f"or, if that hub has a new key which this machine did not hear of, remove {folder.card}"
+        )
     address = invitation.address
     pair = load_or_make_key(folder.key_of(address), owner=str(address))
     await _enrol(invitation, pair.public)
@@ -67,10 +71,10 @@ async def _enrol(invitation: Invitation, public_key: str) -> None:
     reason: Exception = HubUnreachable("the invitation names no address of the hub")
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
-        for endpoint in invitation.card.endpoints:
+        for endpoint, hub_key in product(invitation.card.endpoints, invitation.card.public_keys):
             try:
                 async with asyncio.timeout(CONNECT_S):
-                    await _say_enrol(context, endpoint, invitation, public_key)
+                    await _say_enrol(context, endpoint, hub_key, invitation, public_key)
                 return
             except KeyRefused as refused:
                 raise InvitationOver("the hub does not know this invitation any more; ask for another") from refused
@@ -84,7 +88,7 @@ async def _enrol(invitation: Invitation, public_key: str) -> None:
 
 
 async def _say_enrol(
-    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, invitation: Invitation, public_key: str
+    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, hub_key: str, invitation: Invitation, public_key: str
 ) -> None:
     answer: asyncio.Future[wire.Record] = asyncio.get_running_loop().create_future()
 
@@ -93,7 +97,7 @@ async def _say_enrol(
         if records and not answer.done():
             answer.set_result(records[0])
 
-    dealer = Dealer(context, endpoint, hub_public_key=invitation.card.public_key, key=invitation.key, received=received)
+    dealer = Dealer(context, endpoint, hub_public_key=hub_key, key=invitation.key, received=received)
     try:
         connected: set[asyncio.Future[Any]] = {dealer.up, dealer.down}
         await asyncio.wait(connected, return_when=asyncio.FIRST_COMPLETED)

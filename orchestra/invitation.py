@@ -41,12 +41,16 @@ class Invitation:
         return KeyPair(zmq.curve_public(self.secret.encode()).decode(), self.secret)
 
     def encode(self) -> str:
-        """Return the code: about 130 characters, without any that a shell or a chat program would change."""
+        """Return the code, without any character that a shell or a chat program would change.
+
+        It has about 130 characters, and 60 more while the hub's next key waits.
+        """
         fields = [
             str(self.address),
             [endpoint.removeprefix(_TCP) for endpoint in self.card.endpoints],
             z85.decode(self.card.public_key),
             z85.decode(self.secret),
+            *([z85.decode(self.card.next_public_key)] if self.card.next_public_key else []),
         ]
         return _PREFIX + base64.urlsafe_b64encode(pack(fields)).rstrip(b"=").decode()
 
@@ -63,12 +67,12 @@ def decode_invitation(code: str) -> Invitation:
     packed = text.removeprefix(_PREFIX)
     try:
         fields = msgpack.unpackb(base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)))
-        address, endpoints, hub_key, secret = fields
+        address, endpoints, hub_key, secret, *rest = fields
         if type(address) is not str or type(endpoints) is not list:
             raise ValueError("no address")
         invitation = Invitation(
             parse_peer(address),
-            HubCard(tuple(_endpoint(each) for each in endpoints[:_ENDPOINTS_MAX]), _half(hub_key)),
+            HubCard(tuple(_endpoint(each) for each in endpoints[:_ENDPOINTS_MAX]), *map(_half, (hub_key, *rest[:1]))),
             _half(secret),
         )
     except (ValueError, TypeError, binascii.Error, RecursionError, BadAddress, msgpack.UnpackException) as exc:

@@ -14,9 +14,10 @@ import getpass
 import json
 import os
 import re
+import secrets
 import stat
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,12 @@ class HubCard:
 
     endpoints: tuple[str, ...]
     public_key: str
+    next_public_key: str = ""
+    """The key that the hub has announced to take over from that one."""
+
+    @property
+    def public_keys(self) -> tuple[str, ...]:
+        return (self.public_key, self.next_public_key) if self.next_public_key else (self.public_key,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,10 @@ class StateFolder:
     def signing_key(self) -> Path:
         return self.path / "keys" / "hub-tokens.key"
 
+    @property
+    def next_hub_key(self) -> Path:
+        return self.path / "keys" / "hub-next.key"
+
     def key_of(self, address: Address) -> Path:
         return self.path / "keys" / f"{address.kind}-{address.name}.key"
 
@@ -98,13 +109,27 @@ class StateFolder:
         """Write the hub's card, whole or not at all."""
         endpoints = ", ".join(json.dumps(endpoint) for endpoint in card.endpoints)
         text = f"# Where the hub is.\nendpoints = [{endpoints}]\npublic_key = '{card.public_key}'\n"
-        draft = self.card.with_name(".hub.toml")
+        if card.next_public_key:
+            text += f"next_public_key = '{card.next_public_key}'\n"
+        draft = self.card.with_name(f".hub.toml.{secrets.token_hex(4)}")
         try:
             draft.write_text(text, encoding="utf-8")
             draft.replace(self.card)
         except OSError as exc:
             fault = StorageFault if is_full(exc) else StateFault
             raise fault(f"{self.card} can't be written: {exc.strerror}") from exc
+
+    def keep_next_key(self, public_key: str) -> None:
+        """Note which key the hub has announced; several processes may do so at once."""
+        card = self.read_card()
+        if public_key not in card.public_keys:
+            self.write_card(replace(card, next_public_key=public_key))
+
+    def keep_key(self, public_key: str) -> None:
+        """Note that the hub has this key now, which it had announced before."""
+        card = self.read_card()
+        if public_key == card.next_public_key:
+            self.write_card(HubCard(card.endpoints, public_key))
 
     def read_card(self) -> HubCard:
         """Return the hub's card.
@@ -115,7 +140,8 @@ class StateFolder:
         """
         try:
             found = tomllib.loads(self.card.read_text(encoding="utf-8"))
-            return HubCard(tuple(str(each) for each in found["endpoints"]), str(found["public_key"]))
+            endpoints = tuple(str(each) for each in found["endpoints"])
+            return HubCard(endpoints, str(found["public_key"]), str(found.get("next_public_key", "")))
         except FileNotFoundError as exc:
             raise HubUnreachable(f"no hub was started with the state folder {self.path}; run: orchestra up") from exc
         except (OSError, ValueError, KeyError, TypeError) as exc:

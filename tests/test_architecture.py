@@ -77,6 +77,7 @@ PURE = [
     "hub/roster.py",
     "hub/snapshot.py",
     "hub/story.py",
+    "hub/succession.py",
     "hub/tasks.py",
     "hub/tokencalls.py",
     "hub/tokens.py",

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import click
 from orchestra.address import Address, Kind, parse_peer
 from orchestra.errors import NotFound
 from orchestra.limits import INVITATION_S_MAX, INVITATION_USES_MAX, KEY_OVERLAP_S_MAX
-from orchestra.state import HubCard, StateFolder, default_folder, this_operator
+from orchestra.state import StateFolder, default_folder, this_operator
 
 from .shared import (
     CONFLICT,
@@ -33,6 +34,8 @@ from .shared import (
 if TYPE_CHECKING:
     from orchestra.aio import Client
 
+_OVERLAP_S = 3600.0
+_HUB_OVERLAP_S = 7 * 86_400.0
 _WILDCARDS = ("0.0.0.0", "[::]", "*")  # noqa: S104
 _LOOPBACK = ("127.", "[::1]", "localhost")
 
@@ -92,7 +95,7 @@ def invite(
 
     made = with_client(state, address, inviting)
     endpoints = _reachable(made["listens"], at)
-    code = Invitation(who, HubCard(endpoints, card.public_key), once.secret).encode()
+    code = Invitation(who, replace(card, endpoints=endpoints), once.secret).encode()
     if as_json:
         print_json({"code": code, "peer": str(who), "expires_ms": made["expires_ms"], "endpoints": list(endpoints)})
         return
@@ -219,6 +222,9 @@ def list_(state: Path | None, address: str | None, as_json: bool) -> None:
         for each in found["invitations"]
     ]
     table(["PEER", "FINGERPRINT", "MAY", "SINCE", "STATE"], rows)
+    if found["next_key"] is not None:
+        minutes = _minutes(found["next_key"]["at_ms"], now_ms)
+        say(f"the hub's next key {found['next_key']['fingerprint']} takes over in {minutes} min")
 
 
 def _standing(invitation: dict[str, Any], now_ms: int) -> str:
@@ -238,18 +244,27 @@ def _minutes(until_ms: int, now_ms: int) -> int:
 @click.option(
     "--overlap",
     type=Duration(max_s=KEY_OVERLAP_S_MAX),
-    default="1h",
-    show_default=True,
-    help="How long the old key is still let in: 90s, 15m, 8h, 2d.",
+    default=None,
+    show_default="1h, of the hub 7d",
+    help="How long the old key is still let in, or the hub's is still used: 90s, 15m, 8h, 2d.",
 )
 @state_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
-def rotate(peer: str | None, overlap: float, state: Path | None, as_json: bool) -> None:
-    """Give PEER (without it: you) a new key; its key file must lie here.
+def rotate(peer: str | None, overlap: float | None, state: Path | None, as_json: bool) -> None:
+    """Give PEER (without it: you) a new key; its key file must lie here. With PEER `hub`, give the hub one.
 
     What runs with the old key goes on, and takes the new one when the old one ends. A copy of the key file on another
     machine has to be replaced within --overlap.
+
+    The hub's next key is told to every peer that is connected, or connects, within --overlap; then it takes over. A
+    peer that was away for all of that time has to join again. With it comes a new key for tokens; the old ones stay
+    good.
     """
+    if peer == "hub":
+        _rotate_hub(_HUB_OVERLAP_S if overlap is None else overlap, state, as_json)
+        return
+    if overlap is None:
+        overlap = _OVERLAP_S
     from orchestra.keys import load_key, make_key_pair, replace_key
 
     who, path = _key_file(peer, state)
@@ -267,6 +282,17 @@ def rotate(peer: str | None, overlap: float, state: Path | None, as_json: bool) 
     click.echo(f"{who} has a new key: {pair.fingerprint}")
     until = time.strftime("%H:%M on %d %b", time.localtime(done["until_ms"] / 1000))
     say(f"the old one is let in until {until}; it is kept in {path}.old")
+
+
+def _rotate_hub(overlap: float, state: Path | None, as_json: bool) -> None:
+    asked = {"overlap_ms": int(overlap * 1000)}
+    done = with_client(state, None, lambda client: client.call("hub.rotate", **asked))
+    if as_json:
+        print_json(done)
+        return
+    click.echo(f"the hub's next key is {done['fingerprint']}")
+    at = time.strftime("%H:%M on %d %b", time.localtime(done["at_ms"] / 1000))
+    say(f"it takes over at {at}; peers that are connected, or connect until then, know it and come back by themselves")
 
 
 @keys.command("seal")

@@ -36,6 +36,7 @@ from orchestra.wire import Record
 _read = wire.Decoder(wire.FROM_PEER).decode
 _read_told = wire.Decoder(wire.FROM_HUB).decode
 _links = itertools.count(1)
+NEXT_KEY = make_key_pair().public
 _epochs = itertools.count(1)
 
 
@@ -183,6 +184,7 @@ class FakeHub:
             at_ms=self.clock.at_ms,
             archive=self.store,
             signer=self.signer,
+            make_next_key=lambda: NEXT_KEY,
         )
         self._peers.clear()
 

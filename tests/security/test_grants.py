@@ -25,6 +25,7 @@ KEYS = [make_key_pair().public for _ in range(4)]
 
 ADMINISTER: dict[str, dict[str, Any]] = {
     "audit.list": {},
+    "hub.rotate": {"overlap_ms": 3_600_000},
     "invite": {"address": "operator/evil", "public_key": KEYS[0], "ttl_ms": 1000, "uses": 1},
     "keys.accept": {"address": "operator/evil", "public_key": KEYS[1]},
     "keys.grant": {"address": "agent/other", "add": ["administer"]},

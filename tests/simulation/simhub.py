@@ -152,6 +152,7 @@ class SimHub:
             at_ms=self._clocks.at_ms,
             archive=self.store,
             signer=_SIGNER,
+            make_next_key=str,
         )
 
     def _turn(self) -> Turn:
