@@ -222,6 +222,8 @@ def stats(memory: Path | None, as_json: bool) -> None:
         click.echo(f"open      issues: {_counted(found['open_issues'])}")
     if found["unread_messages"]:
         click.echo(f"unread    {found['unread_messages']} messages")
+    if found["waiting_for_hub"]:
+        click.echo(f"waiting   {found['waiting_for_hub']} for the hub; see: orchestra memory message --outbox")
     if found["sessions"]["total"]:
         click.echo(f"sessions  {found['sessions']['week']} this week, {found['sessions']['month']} in 30 days")
         for each in sessions:

@@ -29,6 +29,7 @@ def stats_of(store: Store, *, now_ms: int) -> dict[str, Any]:
         },
         "open_issues": _counts(store, "severity", Kind.ISSUE, "closed_ms IS NULL"),
         "unread_messages": sum(_counts(store, "recipient", Kind.MESSAGE, "read_ms IS NULL").values()),
+        "waiting_for_hub": store.rows("SELECT count(*) FROM unsent")[0][0],
         "sessions": _sessions(store, now_ms),
         "projects": _counts(store, "project"),
         "fulltext": "on" if fulltext.is_on(store.database) else "off",

@@ -56,6 +56,7 @@ def test_without_a_hub_a_message_is_kept_and_goes_once_when_it_comes(machine: Cl
     assert "it is sent when a command or service of matrix/web meets the hub" in kept.stderr
     assert web.message("To api", "--to", "../api", "--json").data["to"] == "matrix/api"
     assert web.states() == {"Hello all": "waiting", "To api": "waiting"}
+    assert "waiting   2 for the hub" in web.memory("stats").stdout
     hub = machine.hub()
     assert api.message("--unread").code == 1
     assert web.message("--inbox").stderr.endswith("what waited was sent: #1, #2\n")
