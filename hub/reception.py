@@ -134,7 +134,7 @@ class Reception:
             claims = self._admit(request, query, source).claims
             return _respond(HTTPStatus.OK, {"address": claims.subject, "ends_ms": claims.ends_ms})
         if path == "/signin":
-            return self._sign_in(query)
+            return self._sign_in(request, query)
         if path == "/signout":
             return _respond(HTTPStatus.SEE_OTHER, b"", **{"Location": "/", "Set-Cookie": self._set_cookie("", 0)})
         if path in _READS:
@@ -153,9 +153,14 @@ class Reception:
             result = {**result, "matrices": [each for each in result.pop("peers") if _is_matrix(each)]}
         return _respond(HTTPStatus.OK, vocabulary.write_message(result))
 
-    def _sign_in(self, query: str) -> Response:
+    def _sign_in(self, request: Request, query: str) -> Response:
         codes = parse_qs(query).get("code", [""])
-        token, left_s = self._hall.sign_in(codes[0])
+        try:
+            token, left_s = self._hall.sign_in(codes[0])
+        except TokenRefused:
+            if "text/html" not in request.headers.get("Accept", ""):
+                raise
+            return _respond(HTTPStatus.SEE_OTHER, b"", Location="/#used")  # the page says it better than JSON
         return _respond(HTTPStatus.SEE_OTHER, b"", **{"Location": "/", "Set-Cookie": self._set_cookie(token, left_s)})
 
     def _admit(self, request: Request, query: str, source: str) -> Admission:

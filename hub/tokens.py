@@ -146,7 +146,7 @@ class Tokens:
         """
         address, until_ms = self._codes.pop(_digest(code), ("", 0))
         if turn.now_ms >= until_ms:
-            raise TokenRefused("this code was used already, or has expired; make another: orchestra token code")
+            raise TokenRefused("this code was used already, or has expired; make another: orchestra page")
         peer = self._state.roster.peers.get(address)
         if peer is None:
             raise TokenRefused(f"{address} is not known any more")

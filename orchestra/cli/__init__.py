@@ -34,6 +34,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "invite": ("keys:invite", "Print a code that lets one new peer in."),
     "join": ("keys:join", "Join a hub with the code of an invitation."),
     "keys": ("keys:keys", "Show, accept and revoke the keys that are let in."),
+    "page": ("page:page", "Print a link that signs you in at the live page."),
     "token": ("token:token", "Make and revoke tokens: they let browsers in."),
     "audit": ("audit:audit", "Show and verify the log of every decision about keys."),
     "config": ("config:config", "Show the settings and where each comes from."),

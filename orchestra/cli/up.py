@@ -170,7 +170,7 @@ def _as_typed() -> str:
 def _page(folder: StateFolder, operator: Address) -> str:
     """Return the link that signs this user in at the live page, once."""
     made = with_client(folder.path, str(operator), lambda client: client.call("token.code"))
-    return f"{made['url']}  (signs you in, once; for another: {_as_typed()} token code)"
+    return f"{made['url']}  (signs you in, once; for another: {_as_typed()} page)"
 
 
 def _print_summary(folder: StateFolder, endpoints: Sequence[str], page: str, operator: Address) -> None:
