@@ -6,6 +6,8 @@ failures: `pytest --hypothesis-profile thorough`.
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -25,3 +27,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--faults", type=int, default=1, metavar="N", help="how many times as many faults as usual (tests/system)"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the programs that tests start hear Ctrl-C: a shell that runs us in the background has us ignore it, and
+    children inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -11,8 +11,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from . import invariants
+from .__main__ import main as soak
 from .conftest import TRIED
 from .mutants import MUTANTS, Mutant
 from .report import trace
@@ -60,6 +62,14 @@ def test_a_run_that_fails_tells_its_seed_and_a_short_trace() -> None:
     steps = told.split("[\n")[1].split("\n]")[0].splitlines()
     assert len(steps) <= 8, told
     assert "BROKEN nothing_is_stored_twice" in told.splitlines()[-1]
+
+
+def test_the_soak_says_how_many_steps_and_faults_it_tried() -> None:
+    told = CliRunner().invoke(soak, ["0.2", "7"])
+    assert told.exit_code == 0
+    assert re.fullmatch(
+        r"nothing broke, from seed 7: \d+ seeds: \d+ steps, .*; \d+ faults: (\D+ \d+(, )?)+\n", told.output
+    ), told.output
 
 
 def test_the_same_seed_gives_the_same_run_in_any_process() -> None:
