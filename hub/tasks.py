@@ -52,8 +52,8 @@ class Tasks:
         """Those that ended in this turn; the database does not know of it yet."""
         self._asked: dict[int, list[Session]] = {}
         """Who asked in this turn for a task that is over, by its seq."""
-        self._doomed: list[tuple[Task, int]] = []
-        """Those whose dependency, the second, can't be completed any more."""
+        self._doomed: list[tuple[Task, str]] = []
+        """Those whose dependency can't be completed any more, with what became of that."""
         self._orphans: list[Task] = []
         """Those whose parent is canceled already."""
         self._by_wall = Alarms()
@@ -181,7 +181,7 @@ class Tasks:
                 blockers.add(seq)
             elif task.state is not TaskState.COMPLETED:
                 failed = seq
-        ends = self._state.archive.task_ends(others) if others else {}
+        ends = self._ends(others)
         for seq in others:
             if seq not in ends:
                 if is_retry:  # it was there once, and is forgotten by now
@@ -192,6 +192,12 @@ class Tasks:
             if state is not TaskState.COMPLETED:
                 failed = seq
         return blockers, failed
+
+    def _ends(self, seqs: list[int]) -> dict[int, tuple[TaskState, str]]:
+        """Return the state and the sender of each of these that is over."""
+        fresh = {seq: (self._ended[seq].state, self._ended[seq].sender) for seq in seqs if seq in self._ended}
+        others = [seq for seq in seqs if seq not in fresh]
+        return fresh | (self._state.archive.task_ends(others) if others else {})
 
     def _known(self, seq: int) -> Task | None:
         task = self.board.tasks.get(seq) or self._ended.get(seq)
@@ -222,7 +228,7 @@ class Tasks:
         self._set_expiry(task, terms, now_ms=now_ms)
         if failed:  # its sender learns of it after the OK, so it ends with the turn
             task.state = TaskState.BLOCKED
-            self._doomed.append((task, failed))
+            self._doomed.append((task, _end_of(failed, self._ends([failed])[failed][0])))
         elif blockers:
             task.state, extras.blockers = TaskState.BLOCKED, blockers
         elif terms.not_before_ms > now_ms:
@@ -417,13 +423,13 @@ class Tasks:
                 for task in self.board.dependents.pop(end.seq, {}).values():
                     task.more.blockers.discard(end.seq)
                     if end.state is not TaskState.COMPLETED:
-                        self._doomed.append((task, end.seq))
+                        self._doomed.append((task, _end_of(end.seq, end.state)))
                     elif not task.more.blockers:
                         self._unblock(task, turn)
             doomed, self._doomed = self._doomed, []
-            for task, seq in doomed:
+            for task, why in doomed:
                 if task.state is TaskState.BLOCKED:
-                    self._die(task, "dependency_failed", f"dependency {seq} failed", turn)
+                    self._die(task, "dependency_failed", why, turn)
 
     def _unblock(self, task: Task, turn: Turn) -> None:
         due_ms = task.more.terms.not_before_ms
@@ -548,6 +554,11 @@ class Tasks:
     def _tell(self, task: Task, turn: Turn) -> None:
         for link in task.watchers:
             turn.send(link, [EVENT, "task", task.facts()])
+
+
+def _end_of(dependency: int, state: TaskState) -> str:
+    how = {TaskState.CANCELED: "was canceled", TaskState.DEAD: "is dead"}.get(state, "failed")
+    return f"dependency {dependency} {how}"
 
 
 def _text_of(report: dict[str, Any]) -> str:

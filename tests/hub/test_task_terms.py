@@ -77,8 +77,8 @@ def test_a_task_whose_dependency_failed_is_dead_and_so_is_all_that_depends_on_it
         agent.result(agent.took(DELIVER)[0], "canceled")
     assert [hub.state_of(seq) for seq in (second, third)] == ["dead", "dead"]
     assert hub.rows("SELECT seq, reason FROM dead ORDER BY seq") == [
-        (second, f"dependency {first} failed"),
-        (third, f"dependency {second} failed"),
+        (second, f"dependency {first} {'was canceled' if how == 'canceled' else 'failed'}"),
+        (third, f"dependency {second} is dead"),
     ]
     assert [record[1] for record in sender.took(RESULT)] == [second, third]
     assert hub.decider.tasks.board.tasks == {}
