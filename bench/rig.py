@@ -37,7 +37,7 @@ from rich.console import Console
 from orchestra.address import parse_peer
 from orchestra.aio import Client
 from orchestra.hub.service import serve
-from orchestra.hub.settings import HubSettings
+from orchestra.hub.settings import GatewaySettings, HubSettings
 from orchestra.keys import KeyPair, load_key, make_key_pair
 from orchestra.state import HubCard, StateFolder, this_operator
 
@@ -174,12 +174,12 @@ class Rig:
         self._children.append(child)
         return child
 
-    def start_hub(self, durability: Durability) -> RunningHub:
+    def start_hub(self, durability: Durability, *, has_gateway: bool = False) -> RunningHub:
         """Start a hub with a new state folder, and wait until it listens."""
         state = StateFolder(self.make_folder() / "s")
         if state.ipc_endpoint() is None:
             raise RigFault(f"{state.path} is too long for a Unix socket; choose a shorter one with --folder")
-        child = self.start(f"hub-{durability}", run_hub, state.path, durability)
+        child = self.start(f"hub-{durability}", run_hub, state.path, durability, has_gateway)
         child.hear()
         return RunningHub(child, state, state.read_card())
 
@@ -204,9 +204,10 @@ class Rig:
         shutil.rmtree(hub.state.path, ignore_errors=True)
 
 
-def run_hub(pipe: Connection, folder: Path, durability: Durability) -> None:
+def run_hub(pipe: Connection, folder: Path, durability: Durability, has_gateway: bool = False) -> None:
     """Role: a hub, as `orchestra up` runs it."""
-    settings = HubSettings(StateFolder(folder), port=0, durability=durability)
+    gateway = GatewaySettings(port=0) if has_gateway else None
+    settings = HubSettings(StateFolder(folder), port=0, durability=durability, gateway=gateway)
     asyncio.run(serve(settings, ready=lambda hub: pipe.send("ready")))
 
 

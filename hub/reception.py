@@ -60,6 +60,12 @@ class Hall(Protocol):
     def wake(self) -> None:
         """Let a turn be taken soon."""
 
+    def has_input(self) -> bool:
+        """Whether a turn has something to do."""
+
+    def give_way(self) -> None:
+        """Take a turn now where the other transport has input."""
+
     def why_not_ready(self) -> str:
         """Return why peers are not served now; empty where they are."""
 

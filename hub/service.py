@@ -286,9 +286,15 @@ class Hub:
             self._is_woken = True
             asyncio.get_running_loop().call_soon(self._wake)
 
-    def _has_input(self) -> bool:
+    def has_input(self) -> bool:
+        """Whether a turn has something to do."""
         gateway = self._gateway
         return (gateway is not None and gateway.has_input) or (self._router is not None and self._router.has_input())
+
+    def give_way(self) -> None:
+        """Take a turn now where peers of the ROUTER wait for one."""
+        if self._router is not None and self._router.has_input():
+            self._take_turn()
 
     def _has_input_soon(self) -> bool:
         """Whether there is input; after a commit, look a moment longer before the loop waits for it.
@@ -298,7 +304,7 @@ class Hub:
         core to who was woken before those who only let others go first, so that on a busy machine it would answer
         later, by whole slices of time.
         """
-        while self._router is not None and not self._has_input():
+        while self._router is not None and not self.has_input():
             now = time.monotonic()
             if now >= self._attentive_until or (self._gateway is not None and self._gateway.is_busy):
                 return False
