@@ -50,6 +50,7 @@ from orchestra.wire import BYE, Record, pack
 from .dialogue import MODERN, Dialogue
 from .link import DirectLink
 from .listeners import listeners_on
+from .lobby import Lobby
 from .reception import Hall, Reception, Visit
 from .router import Arrived
 from .settings import GatewaySettings
@@ -130,6 +131,7 @@ class Connection(ServerConnection):
     link: WebLink | None = None
     visit: Visit | None = None
     is_counted = False
+    descriptor = -1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -183,6 +185,9 @@ class Gateway:
         """What was written for one client and is the same for all who are told the same record."""
         self._is_pumping = False
         self._connections = 0
+        self._lobby = Lobby()
+        self._waiting: dict[int, Connection] = {}
+        """Who has not sent a whole request with a good token yet, by descriptor."""
         self._file_max = _file_max()
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -200,6 +205,7 @@ class Gateway:
             self._serve,
             sock=listening,
             ssl=self._tls,
+            ssl_handshake_timeout=_OPEN_S if self._tls else None,
             process_request=self._process_request,  # type: ignore[arg-type]
             select_subprotocol=lambda _, offered: MODERN if MODERN in offered else None,  # type: ignore[arg-type, return-value]
             create_connection=self._connection_class(),
@@ -326,10 +332,25 @@ class Gateway:
         if self._connections > GATEWAY_CONNECTIONS_MAX or descriptor > self._file_max:
             self._counts["turned_away"] += 1
             connection.transport.abort()
+            return
+        connection.descriptor = descriptor
+        self._waiting[descriptor] = connection
+        source = connection.transport.get_extra_info("peername")[0]
+        closed = self._lobby.enter(descriptor, source, at_ms=time.monotonic_ns() // 1_000_000)
+        if closed is not None:
+            self._counts["lobby_full" if closed == descriptor else "crowded_out"] += 1
+            self._waiting[closed].transport.abort()
 
     def lost(self, connection: Connection) -> None:
+        self._is_known(connection)
         self._connections -= connection.is_counted
         connection.is_counted = False
+
+    def _is_known(self, connection: Connection) -> None:
+        """Who showed a token, or left, takes no room of those who come."""
+        if self._waiting.get(connection.descriptor) is connection:
+            del self._waiting[connection.descriptor]
+            self._lobby.leave(connection.descriptor)
 
     def wrote(self, link: WebLink) -> None:
         """The client has taken what was written for it."""
@@ -359,6 +380,7 @@ class Gateway:
         """Hear one client until it is gone."""
         assert isinstance(connection, Connection)
         assert connection.visit is not None
+        self._is_known(connection)
         visit = connection.visit
         dialogue = Dialogue(parse_address(visit.admission.claims.subject), visit.wishes, moment=_moment)
         link = connection.link = WebLink(self, connection, visit, dialogue)

@@ -1,9 +1,10 @@
-"""The lobby: TCP connections that have not proved a key yet, from which anybody may take the hub's memory. Pure.
+"""The lobby: connections that have not proved a key yet, from which anybody may take the hub's memory. Pure.
 
-libzmq takes a frame of any allowed size from a connection before its handshake is over, and knows no bound on how many
-such connections there are. So the hub bounds them, in all and for each address they come from. Who comes when the lobby
-is full takes the place of whoever has been there for longer than a handshake takes; where there is nobody like that,
-the newcomer is turned away, so that handshakes which are under way (of 500 agents after a restart, say) are not wasted.
+libzmq takes a frame of any allowed size from a connection before its handshake is over, the gateway the head of a
+request before it knows the token in it, and neither bounds how many such connections there are. So each of the two
+ports has a lobby with a bound, in all and for each address they come from. Who comes when it is full takes the place of
+whoever has been there for longer than a handshake takes; where there is nobody like that, the newcomer is turned away,
+so that handshakes which are under way (of 500 agents after a restart, say) are not wasted.
 """
 
 from __future__ import annotations
