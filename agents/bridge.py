@@ -47,7 +47,7 @@ class Bridge:
         self._client = client
         self._claims = claims
         self._intake = Intake(settings.trust)
-        self._replies = Replies(settings.outbox, settings.trust, claims)
+        self._replies = Replies(lambda name: settings.outbox / name, settings.trust, claims)
         self._watch = Watch(settings.inbox, folders=self._folders)
         self._open: dict[tuple[str, str], Claim] = {}
         self._names: dict[str, set[str]] = {}  # files that are on their way to the hub, by folder
@@ -144,7 +144,7 @@ class Bridge:
                 f"its id {known.task} is that of {other}, which is not answered yet",
             )
         elif known.key == arrival.key and known.step is Step.STORED:
-            folder.take(arrival.name)
+            arrival.put_away(folder)
         elif known.step is Step.WRITTEN:
             if arrival.place not in self._open:
                 self._begin(known, self._replies.publish(known))
@@ -213,7 +213,7 @@ class Bridge:
         self._open[arrival.place] = stored
         await self._claims.put(stored)
         with Folder(self._settings.inbox / claim.folder, self._settings.trust) as folder:
-            folder.take(arrival.name)
+            arrival.put_away(folder)
         logger.debug("task %s of folder %s is task %d at the hub", shown(claim.task), claim.folder, seq)
         await self._answer(stored)
 
@@ -224,9 +224,10 @@ class Bridge:
             await self._answer(claim)
 
     async def _repeat(self, known: Claim, arrival: Arrival) -> None:
-        await self._replies.write(known, known.result, keep=True)
+        written = await self._replies.write(known, known.result, keep=True)
         with Folder(self._settings.inbox / arrival.folder, self._settings.trust) as folder:
-            folder.take(arrival.name)
+            arrival.put_away(folder)
+        await self._replies.publish(written)
 
     async def _store(self, claim: Claim, arrival: Arrival) -> int:
         pause_s = _PAUSE_S
@@ -252,7 +253,7 @@ class Bridge:
         except (NotFound, NotAllowed):
             facts = {"state": TaskState.DEAD, "output": b"", "updated_ms": now_ms(), "attempts": []}
             facts["report"] = {"text": f"the hub does not have task {stored.seq} any more"}
-        await self._replies.write(stored, old_result(stored, facts).encode())
+        await self._replies.publish(await self._replies.write(stored, old_result(stored, facts).encode()))
 
     # What goes on beside.
 

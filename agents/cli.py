@@ -10,13 +10,15 @@ import click
 
 from orchestra.address import Address, Kind, parse_address
 from orchestra.cli import logs, stdin
-from orchestra.cli.shared import SingleProgram, enter, service_options, state_option
+from orchestra.cli.shared import FAILED, SingleProgram, enter, fail, service_options, state_option
 from orchestra.limits import DRAIN_S, SLOTS_MAX
 from orchestra.state import StateFolder, default_folder
 from orchestra.version import VERSION
 
 from .plan import PromptBy, Runner
-from .settings import AgentSettings
+from .settings import AgentSettings, FileSettings
+
+_FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 @click.command(cls=SingleProgram, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -67,6 +69,11 @@ from .settings import AgentSettings
     show_default=True,
     help="Seconds that running tasks may take after SIGTERM.  [env: ORCHESTRA_DRAIN]",
 )
+@click.option("--file-inbox", type=_FOLDER, default=None, help="Do the tasks of this folder of an old agent too.")
+@click.option("--file-outbox", type=_FOLDER, default=None, help="Write the results of those tasks into this folder.")
+@click.option(
+    "--file-owner", default=None, show_default="who runs the agent", help="The user whose task files are taken."
+)
 @service_options
 @state_option
 def main(
@@ -79,6 +86,9 @@ def main(
     accept_from: tuple[str, ...],
     permanent_exit_codes: tuple[int, ...],
     drain_s: float,
+    file_inbox: Path | None,
+    file_outbox: Path | None,
+    file_owner: str | None,
     log_level: str,
     stop_with_stdin: bool,
     state: Path | None,
@@ -88,6 +98,7 @@ def main(
     \b
     orchestra-agent coder-1 --queue default -- claude -p
     orchestra-agent shell-1 --runner exec
+    orchestra-agent coder-1 --file-inbox INBOX/1 --file-outbox OUTBOX/1 -- claude -p
     """
     if (runner == Runner.COMMAND) != bool(command):
         raise click.UsageError(
@@ -106,9 +117,36 @@ def main(
         accept_from=frozenset(str(parse_address(sender)) for sender in accept_from),
         permanent_exit_codes=frozenset(permanent_exit_codes),
         drain_s=drain_s,
+        files=_files(file_inbox, file_outbox, file_owner, Runner(runner)),
     )
     logs.set_up(log_level)
-    asyncio.run(_work(settings, stop_with_stdin))
+    asyncio.run(_work(settings, stop_with_stdin) if settings.files is None else _work_files(settings, stop_with_stdin))
+
+
+def _files(inbox: Path | None, outbox: Path | None, owner: str | None, runner: Runner) -> FileSettings | None:
+    if inbox is None and outbox is None and owner is None:
+        return None
+    if inbox is None or outbox is None:
+        raise click.UsageError("name both folders: --file-inbox INBOX/1 --file-outbox OUTBOX/1")
+    if runner is not Runner.COMMAND:
+        raise click.UsageError("task files hold prompts; name the program that gets them after --")
+    from .place import folder_of_agent, trust_in
+
+    return FileSettings(
+        folder_of_agent(inbox, "--file-inbox"),
+        folder_of_agent(outbox, "--file-outbox"),
+        trust_in(owner, "--file-owner"),
+    )
+
+
+async def _work_files(settings: AgentSettings, stop_with_stdin: bool) -> None:
+    try:
+        from .both import work
+    except ModuleNotFoundError as exc:
+        if exc.name != "watchfiles":
+            raise
+        fail("task files need the package watchfiles; run: pip install 'agent-orchestra[files]'", FAILED)
+    await work(settings, stop_with_stdin)
 
 
 async def _work(settings: AgentSettings, stop_with_stdin: bool) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import pwd
 import signal
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -19,9 +17,8 @@ from orchestra.address import Address
 from orchestra.cli import stdin
 from orchestra.conversation import Welcomed
 from orchestra.enrol import enrol_here
-from orchestra.errors import BadOption, HubUnreachable, OrchestraError, StateFault
+from orchestra.errors import HubUnreachable, OrchestraError, StateFault
 from orchestra.keys import load_key
-from orchestra.limits import FILE_BYTES_MAX
 from orchestra.state import StateFolder, this_operator
 
 from .agentmap import parse_map
@@ -29,8 +26,8 @@ from .bridge import Bridge, claims_of, hold_inbox, remind
 from .claims import Claims
 from .oldagent import OldAgent
 from .parting import parting_word
+from .place import trust_in
 from .settings import AgentSettings, BridgeSettings
-from .trust import Trust
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +57,7 @@ def run(
         inbox=_folder(inbox, "--inbox"),
         outbox=_folder(outbox, "--outbox"),
         agents=parse_map(agent_map, serve),
-        trust=trust_in(owner),
+        trust=trust_in(owner, "--owner"),
         until=until,
     )
     asyncio.run(_run(settings, stop_with_stdin))
@@ -157,29 +154,6 @@ def _lost(reason: OrchestraError) -> None:
 
 def _connected(welcomed: Welcomed) -> None:
     logger.info("%s is connected", welcomed.address, extra={"action": "connected"})
-
-
-def trust_in(owner: str | None) -> Trust:
-    """Return what trusts the files of the user `owner`, a name or a number; of the user who runs this without it.
-
-    Raises:
-        BadOption: if there is no such user.
-    """
-    me = os.geteuid()
-    if owner is None:
-        return Trust(me, _name_of(me), me, FILE_BYTES_MAX)
-    try:
-        uid = int(owner) if owner.isdigit() else pwd.getpwnam(owner).pw_uid
-    except KeyError as exc:
-        raise BadOption(f"--owner: there is no user {owner!r} on this machine") from exc
-    return Trust(uid, owner, me, FILE_BYTES_MAX)
-
-
-def _name_of(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"the user {uid}"
 
 
 def _folder(path: Path, option: str) -> Path:

@@ -88,10 +88,16 @@ class Folder:
     def _check(self, found: os.stat_result) -> None:
         self._trust.check_file(mode=found.st_mode, uid=found.st_uid, links=found.st_nlink, size=found.st_size)
 
-    def take(self, name: str) -> None:
-        """Put a file away that was dealt with; one that has gone already is none the worse."""
+    def take(self, name: str, *, is_it: Callable[[bytes], bool] = lambda data: True) -> None:
+        """Put a file away that was dealt with; one that has gone already is none the worse.
+
+        `is_it` is asked about its content: its writer may have put another task under its name meanwhile, which stays.
+        """
         with suppress(FileNotFoundError):
-            self._move(name, TAKEN)
+            kept = self._move(name, TAKEN)
+            with suppress(BadFile), Folder(self.path / TAKEN, self._trust) as taken:
+                if not is_it(taken.read(kept)) and not self.has(name):
+                    os.rename(kept, name, src_dir_fd=taken._fd, dst_dir_fd=self._fd)
 
     def refuse(self, name: str, reason: str) -> None:
         """Put a file away that is not taken, with a file beside it that says why."""
@@ -155,7 +161,8 @@ class Folder:
                 return
             self.drop(name)
 
-    def _move(self, name: str, place: str, *, reason: str | None = None) -> None:
+    def _move(self, name: str, place: str, *, reason: str | None = None) -> str:
+        """Move a file to `place`; return what it is called there."""
         with suppress(FileExistsError):
             os.mkdir(place, 0o700, dir_fd=self._fd)
         there = os.open(place, _DIRECTORY, dir_fd=self._fd)
@@ -168,6 +175,7 @@ class Folder:
                 with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:  # noqa: PTH123
                     file.write(f"{reason}\n")
             os.rename(name, kept, src_dir_fd=self._fd, dst_dir_fd=there)
+            return kept
         finally:
             os.close(there)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +31,10 @@ class Arrival:
     def place(self) -> tuple[str, str]:
         """What the claim of its task is found by."""
         return self.folder, str(self.task.id)
+
+    def put_away(self, folder: Folder) -> None:
+        """Move the file to those that were taken, unless there is another task under its name by now."""
+        folder.take(self.name, is_it=lambda data: _key(folder, self.name, data) == self.key)
 
 
 class Intake:
@@ -65,7 +70,7 @@ class Intake:
                 continue
             if task.odd_priority:
                 logger.warning("%s: priority %s is not known; it counts as normal", shown(name), task.odd_priority)
-            yield Arrival(folder.path.name, name, task, key_of(str(folder.path), name.encode(*_ANY), data))
+            yield Arrival(folder.path.name, name, task, _key(folder, name, data))
         self._patience.forget_others(folder.path.name, waited)
 
     def refuse(self, folder: Folder, name: str, reason: str) -> None:
@@ -100,7 +105,8 @@ class Intake:
         return self._patience.is_over(folder.path.name, name, state, now=time.monotonic())
 
 
-_ANY = ("utf-8", "surrogateescape")
+def _key(folder: Folder, name: str, data: bytes) -> str:
+    return key_of(str(folder.path), os.fsencode(name), data)
 
 
 def shown(name: str) -> str:

@@ -225,5 +225,4 @@ def _ending(answer: asyncio.Future[OldResult], output: Output, took_ms: int) -> 
     duration_ms = result.duration_ms or took_ms
     if result.status == COMPLETED:
         return Ending(None, duration_ms, "", "")
-    first = result.output.strip().partition("\n")[0]
-    return Ending(None, duration_ms, "agent_error", first or "the old agent says error and no more")
+    return Ending(None, duration_ms, "agent_error", result.error)

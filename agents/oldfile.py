@@ -127,6 +127,11 @@ class OldResult:
     duration_ms: int = 0
     extra: tuple[tuple[str, Any], ...] = ()
 
+    @property
+    def error(self) -> str:
+        """The first line of what it says, for where a sentence is wanted."""
+        return self.output.strip().partition("\n")[0] or "the old agent says error and no more"
+
     def encode(self) -> bytes:
         """Return the file."""
         found = {

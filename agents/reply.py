@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,20 +23,23 @@ _PAUSE_S_MAX: Final = 30.0  # and before any later one
 
 
 class Replies:
-    """Writes result files below `outbox`.
+    """Writes result files into the folders that `folder_of` gives.
 
     In this order: the draft is on the disk; the claim says so; the draft gets its name; the claim says that too. Who
     finds a claim `written` sees from the draft whether it still has to get its name. A result that was published is
     never published again: its reader may have removed it.
     """
 
-    def __init__(self, outbox: Path, trust: Trust, claims: Claims) -> None:
-        self._outbox = outbox
+    def __init__(self, folder_of: Callable[[str], Path], trust: Trust, claims: Claims) -> None:
+        self._folder_of = folder_of
         self._trust = trust
         self._claims = claims
 
-    async def write(self, claim: Claim, data: bytes, *, keep: bool = False) -> None:
-        """Answer a claim with a result file; `keep` keeps it with the claim too. Waits for a disk that is full."""
+    async def write(self, claim: Claim, data: bytes, *, keep: bool = False) -> Claim:
+        """Write the draft of a result file; return the claim that says so, for `publish`.
+
+        `keep` keeps the result with the claim too. Waits for a disk that is full.
+        """
         pause_s = _PAUSE_S
         while True:
             try:
@@ -45,9 +49,9 @@ class Replies:
             except OSError as exc:
                 if pause_s == _PAUSE_S:
                     logger.warning(
-                        "the result of task %s can't be written below %s: %s; trying again",
+                        "the result of task %s can't be written to %s: %s; trying again",
                         shown(claim.task),
-                        self._outbox,
+                        self._folder_of(claim.folder),
                         exc.strerror,
                         extra={"action": "result_unwritten"},
                     )
@@ -55,7 +59,7 @@ class Replies:
                 pause_s = min(2 * pause_s, _PAUSE_S_MAX)
         written = replace(claim, step=Step.WRITTEN, changed_ms=now_ms(), result=data if keep else b"")
         await self._claims.put(written)
-        await self.publish(written)
+        return written
 
     async def publish(self, written: Claim) -> None:
         """Give the draft of a written claim its name, if it has not got it already."""
@@ -64,7 +68,7 @@ class Replies:
         await self._claims.put(replace(written, step=Step.ANSWERED, changed_ms=now_ms()))
 
     def _folder(self, name: str) -> Folder:
-        path = self._outbox / name
+        path = self._folder_of(name)
         path.mkdir(parents=True, exist_ok=True)
         return Folder(path, self._trust)
 

@@ -16,6 +16,15 @@ from .trust import Trust
 
 
 @dataclass(frozen=True, slots=True)
+class FileSettings:
+    """The folder of tasks, and that of results, of one old agent whose work a new one does."""
+
+    inbox: Path
+    outbox: Path
+    trust: Trust
+
+
+@dataclass(frozen=True, slots=True)
 class AgentSettings:
     """Attributes:
     queues: the queues it serves beside its own address, as `queue/NAME`.
@@ -24,6 +33,7 @@ class AgentSettings:
     accept_from: the senders whose tasks it runs; empty is everyone the hub lets submit.
     permanent_exit_codes: those after which another attempt would fail too.
     drain_s: after SIGTERM, how many seconds running tasks may take before they are given back.
+    files: where its tasks come as files too.
     """
 
     address: Address
@@ -36,6 +46,7 @@ class AgentSettings:
     accept_from: frozenset[str] = frozenset()
     permanent_exit_codes: frozenset[int] = frozenset()
     drain_s: float = DRAIN_S
+    files: FileSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -529,8 +529,9 @@ def _options(options: dict[str, Any], kind: int, to: str) -> tuple[int, bool, di
         elif name == "metadata" and kind == MESSAGE:
             _check_metadata(value)
             kept[name] = value
-        elif name == "key":  # looked at before
-            continue
+        elif name == "key":  # looked at before; the agent of a task is told, who may know it by another way
+            if kind == TASK:
+                kept[name] = value
         elif name == "reply_to" and kind == MESSAGE:
             kept[name] = value
         elif name == "expires_ms" and kind == MESSAGE:

@@ -151,6 +151,19 @@ def test_files_come_in_the_order_of_their_bytes_whatever_they_are_called(inbox: 
     assert [os.fsencode(each.name) for each in look(inbox)] == sorted(names)
 
 
+def test_another_task_under_the_name_of_one_that_is_put_away_stays(inbox: Path) -> None:
+    (inbox / "a.json").write_text(GOOD)
+    (arrival,) = look(inbox)
+    (inbox / "a.json").write_text(GOOD.replace("x", "another"))
+    with Folder(inbox, TRUST) as folder:
+        arrival.put_away(folder)
+        assert (inbox / "a.json").read_text() == GOOD.replace("x", "another")
+        (inbox / "a.json").write_text(GOOD)
+        arrival.put_away(folder)
+    assert not (inbox / "a.json").exists()
+    assert (inbox / ".taken" / "a.json").read_text() == GOOD
+
+
 def test_a_name_that_was_put_away_before_is_kept_beside(inbox: Path) -> None:
     for content in ("[]", "[1]", "[2]"):
         (inbox / "a.json").write_text(content)

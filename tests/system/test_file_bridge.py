@@ -12,7 +12,7 @@ from typing import Any
 from orchestra import aio
 
 from .oldstyle import OldAgent, OldOrchestrator
-from .programs import BOUND_S, ORCHESTRA, Place, Program, free_port
+from .programs import BOUND_S, ORCHESTRA, Ended, Place, Program, free_port
 
 TASKS = 1000
 WRITERS = 3
@@ -126,3 +126,64 @@ def test_an_old_agent_does_each_task_of_the_hub_once_though_the_bridge_and_the_h
     inbox, outbox = folders(place)
     assert not list(inbox.glob("3/*.json"))
     assert not list(outbox.glob("3/*.json"))
+
+
+def test_an_old_orchestrator_is_served_without_a_hub_and_beside_one_and_what_comes_by_both_ways_runs_once(
+    place: Place,
+) -> None:
+    told = place.folder / "told"
+    inbox, outbox = folders(place)
+    old = OldOrchestrator(inbox, outbox)
+    for folder in (inbox / "1", outbox / "1"):
+        folder.mkdir()
+    files = ("--file-inbox", str(inbox / "1"), "--file-outbox", str(outbox / "1"))
+    agent = place.agent("coder-1", *files, "--concurrency", "2", command=(*TELLS, str(told)))
+    for number in range(20):
+        old.submit(1, {"id": f"t{number}", "prompt": f"task-{number}"})
+    old.wait(20, bound_s=BOUND_S)
+    assert "until then only files are served" in agent.stderr
+
+    place.hub(log_level="warning")
+    agent.wait_output("agent ready: agent/coder-1")
+
+    def submit(number: int) -> Ended:
+        words = ("task", "submit", "--wait", "--key", f"t{number}", "--to", "agent/coder-1", f"task-{number}")
+        return place.run(*words)
+
+    assert submit(3).stdout == "did task-3\n", "it came as a file before"
+    assert submit(20).stdout == "did task-20\n"
+    for number in range(20, 30):
+        old.submit(1, {"id": f"t{number}", "prompt": f"task-{number}"})
+    old.wait(30, bound_s=BOUND_S)
+    agent.signal(signal.SIGTERM)
+    assert agent.wait_end().code == 0
+    assert old.came == Counter({f"t{number}": 1 for number in range(30)})
+    assert Counter(told.read_text().split()) == Counter({f"task-{number}": 1 for number in range(30)})
+    assert {result["output"] for result in old.results.values()} == {f"did task-{number}\n" for number in range(30)}
+
+
+def test_an_agent_that_is_killed_does_the_tasks_of_its_files_when_it_returns_and_answers_each_once(
+    place: Place,
+) -> None:
+    told = place.folder / "told"
+    inbox, outbox = folders(place)
+    old = OldOrchestrator(inbox, outbox)
+    for folder in (inbox / "1", outbox / "1"):
+        folder.mkdir()
+    options = ("--file-inbox", str(inbox / "1"), "--file-outbox", str(outbox / "1"), "--concurrency", "4")
+    agent = place.agent("coder-1", *options, command=(*TELLS, str(told)))
+    for number in range(120):
+        old.submit(1, {"id": number, "prompt": f"task-{number}"})
+    for count in (10, 40, 70):
+        old.wait(count, bound_s=BOUND_S)
+        agent.kill()
+        agent = place.agent("coder-1", *options, command=(*TELLS, str(told)))
+    old.wait(120, bound_s=BOUND_S)
+    agent.signal(signal.SIGTERM)
+    assert agent.wait_end().code == 0
+    old.collect()
+    assert old.came == Counter(range(120))
+    assert not list(inbox.glob("1/*.json"))
+    ran = Counter(told.read_text().split())
+    assert set(ran) == {f"task-{number}" for number in range(120)}
+    assert sum(ran.values()) <= 120 + 3 * 4, "only those that ran when it was killed were run again"

@@ -1,0 +1,70 @@
+"""The worker of an agent whose tasks come as files too: both take the same slots, and no task is run twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from orchestra.aio import Client
+from orchestra.conversation import Assigned
+from orchestra.errors import PeerError
+from orchestra.job import decode_job
+
+from .filework import FileWork
+from .oldfile import COMPLETED, OldResult
+from .output import Output
+from .process import Ending
+from .settings import AgentSettings
+from .slots import Slots
+from .worker import Worker, _Running
+
+
+class SharingWorker(Worker):
+    """A worker beside a `FileWork`."""
+
+    def __init__(self, settings: AgentSettings, client: Client, *, slots: Slots, files: FileWork) -> None:
+        super().__init__(settings, client)
+        self._slots = slots
+        self._files = files
+
+    async def run(self, *, ready: Callable[[], None] = lambda: None) -> None:
+        def begin() -> None:
+            self._slots.offer = lambda count: None if self._draining.is_set() else self._client.offer(count)
+            self._slots.offer(self._slots.left_for_hub)
+            ready()
+
+        await super().run(ready=begin)
+
+    def _begin(self, assigned: Assigned) -> None:
+        if not self._slots.is_free:
+            self._client.give_back(assigned, "a file took the last slot meanwhile")
+            return
+        super()._begin(assigned)
+
+    async def _work(self, running: _Running) -> None:
+        self._slots.begin_by_hub()
+        try:
+            await super()._work(running)
+        finally:
+            self._slots.end_by_hub()
+
+    async def _run(self, running: _Running, output: Output) -> Ending:
+        key = str(running.assigned.options.get("key", ""))
+        try:
+            job = decode_job(running.assigned.body)
+        except PeerError:
+            key = ""
+        if not key or key.startswith("file:"):  # which a bridge has claimed
+            return await super()._run(running, output)
+        found = await self._files.begin_by_hub(key, job, stop=running.stop)
+        if isinstance(found, OldResult):
+            output.add(found.output.encode())
+            code = "" if found.status == COMPLETED else "agent_error"
+            return Ending(None, found.duration_ms, code, found.error if code else "")
+        ending = Ending(None, 0, "stopped", "it did not begin")
+        try:
+            ending = await super()._run(running, output)
+        finally:
+            if found:
+                is_kept = running.is_wanted and not running.is_given_back and not running.is_canceled
+                await self._files.end_by_hub(key, ending, output, is_kept=is_kept)
+        return ending
