@@ -12,10 +12,21 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from orchestra.address import parse_peer
-from orchestra.errors import BadOption, HubFull, NotAllowed, NotAsked, NotCancelable, NotFound, UnknownMethod
+from orchestra.errors import (
+    BadOption,
+    HubFull,
+    NotAllowed,
+    NotAsked,
+    NotCancelable,
+    NotFound,
+    RateLimited,
+    UnknownMethod,
+)
 from orchestra.keys import fingerprint
 from orchestra.limits import (
     BODY_BYTES_MAX,
+    CALL_BURST_S,
+    CALLS_A_SECOND_MAX,
     CALLS_A_TURN_MAX,
     CREDIT_DEFAULT,
     KEYS_PER_PEER_MAX,
@@ -82,6 +93,9 @@ def answer(decider: Decider, session: Session, ref: int, name: str, params: Para
     session.calls = (turn.at_ms, count + 1 if at_ms == turn.at_ms else 1)
     if session.calls[1] > CALLS_A_TURN_MAX:
         raise HubFull(f"more than {CALLS_A_TURN_MAX} calls at once; wait for their replies")
+    wait_s = session.peer.calls.take(rate=CALLS_A_SECOND_MAX, burst_s=CALL_BURST_S, at_ms=turn.at_ms)
+    if wait_s:
+        raise RateLimited(f"{session.peer.text} may call {CALLS_A_SECOND_MAX} times a second; wait {wait_s:.2g} s")
     method = METHODS.get(name)
     if method is None:
         raise UnknownMethod(f"method {name[:40]!r} is not known; this hub has {', '.join(sorted(METHODS))}")
@@ -208,7 +222,7 @@ def _keys_list(asked: Asked) -> None:
             for public, (source, at_ms) in asked.decider.enrolment.pending.items()
         ],
         invitations=[
-            {**asdict(invite), "is_open": bool(invite.uses_left) and asked.turn.now_ms < invite.expires_ms}
+            {**asdict(invite), "is_open": invite.uses_left > 0 and asked.turn.now_ms < invite.expires_ms}
             for invite in invites
         ],
     )
@@ -244,7 +258,8 @@ def _peer_keys(asked: Asked) -> Params:
 
 def _keys_reject(asked: Asked) -> Params:
     grants.check(asked.session.rights, grants.ADMINISTER)
-    asked.decider.enrolment.reject(asked.params["public_key"])
+    by, now_ms = asked.session.peer.text, asked.turn.now_ms
+    asked.decider.enrolment.reject(by, asked.params["public_key"], now_ms=now_ms)
     return {"fingerprint": fingerprint(asked.params["public_key"])}
 
 

@@ -28,15 +28,9 @@ class Conditions:
             RateLimited: if the bucket is empty.
         """
         rate = self.sends_per_second
-        most = max(1.0, rate * SEND_BURST_S)
-        passed_ms = turn.at_ms - peer.sends_at_ms if peer.sends_at_ms else most * 1000
-        left = min(most, peer.sends_left + passed_ms * rate / 1000)
-        peer.sends_at_ms = turn.at_ms
-        if left < 1:
-            peer.sends_left = left
-            wait_s = (1 - left) / rate
+        wait_s = peer.sends.take(rate=rate, burst_s=SEND_BURST_S, at_ms=turn.at_ms)
+        if wait_s:
             raise RateLimited(f"{peer.text} may send {rate} messages a second; try again in {wait_s:.2g} s")
-        peer.sends_left = left - 1
 
     def sent_under(self, peer: Peer, key: Any, kind: int, to: str) -> int | None:
         """Return the seq that `peer` sent under `key` before, in any life.

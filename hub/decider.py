@@ -288,15 +288,19 @@ class Decider:
         Raises:
             PeerError: if it is not known, or the last operator's.
         """
+        is_key = public_key in self.state.keys
         text = self.enrolment.revoke(by, public_key, now_ms=turn.now_ms)
-        peer = self.state.roster.peers.get(text)
-        for session in list(peer.sessions) if peer is not None else ():
+        if not is_key:  # an invitation has no session
+            return text
+        peer = self.state.roster.peers[text]
+        for session in list(peer.sessions):
             if session.identity == f"{text} {public_key}":
                 turn.send(session.link, [BYE, "key_revoked", f"this key of {text} was revoked"])
                 turn.kicks.append(session.link)
                 self.end(session, turn, is_orderly=not is_replaced)
-        if peer is not None and not is_replaced:  # who has the key may have made tokens with it
+        if not is_replaced:  # who has the key may have made tokens and invitations with it
             self.end_tokens(self.tokens.revoke_all(peer, by=by, now_ms=turn.now_ms, is_asked=False), WITHDRAWN, turn)
+            self.enrolment.revoke_made_by(text, by=by, now_ms=turn.now_ms)
         return text
 
     def end_tokens(self, identities: Iterable[str], why: PeerError, turn: Turn) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .snapshot import Snapshot
 
 _INVITED: Final = "invitation "
+_REVOKED: Final = -1  # uses left: it is kept for a while, so that it can say so
 _KEPT_MS: Final = 7 * 86_400_000  # so long one that is over can still say so
 
 
@@ -54,6 +55,10 @@ class Invite:
     made_by: str
     grants: str = ""
     """Parted by spaces; empty: those of the kind."""
+
+    @property
+    def is_revoked(self) -> bool:
+        return self.uses_left == _REVOKED
 
 
 class Enrolment:
@@ -107,7 +112,7 @@ class Enrolment:
         if not 0 < uses <= INVITATION_USES_MAX:
             raise BadOption(f"uses must be 1 to {INVITATION_USES_MAX}")
         self._forget_old(turn.now_ms)
-        if len(self.invites) >= INVITATIONS_MAX:
+        if len(self.invites) >= INVITATIONS_MAX and not self._forget_over(turn.now_ms):
             raise HubFull(f"{INVITATIONS_MAX} invitations are open; revoke some: orchestra keys list")
         invite = Invite(public_key, str(address), uses, turn.now_ms + ttl_ms, turn.now_ms, by, " ".join(given))
         self.invites[public_key] = invite
@@ -116,8 +121,8 @@ class Enrolment:
         self._audit.note("invited", by=by, about=invite.address, detail=detail, now_ms=turn.now_ms)
         return invite
 
-    def accept(self, by: str, address: Address, public_key: str, *, now_ms: int) -> None:
-        """Let `public_key` in as `address`; the same again changes nothing.
+    def accept(self, by: str, address: Address, public_key: str, *, now_ms: int, instead_of: str = "") -> None:
+        """Let `public_key` in as `address`, maybe instead of an older key; the same again changes nothing.
 
         Raises:
             BadOption: if it is no key.
@@ -130,7 +135,10 @@ class Enrolment:
         self.pending.pop(public_key, None)
         if self._state.keys.get(public_key) != str(address):
             self._state.add_peer(address, public_key, now_ms=now_ms)
-            self._audit.note("accepted", by=by, about=str(address), detail=fingerprint(public_key), now_ms=now_ms)
+            action, detail = "accepted", fingerprint(public_key)
+            if instead_of:
+                action, detail = "replaced", f"{fingerprint(instead_of)} by {detail}"
+            self._audit.note(action, by=by, about=str(address), detail=detail, now_ms=now_ms)
 
     def grant(self, by: str, peer: Peer, given: tuple[str, ...] | None, *, now_ms: int) -> None:
         """Let `peer` do what `given` says; None is what its kind may."""
@@ -148,7 +156,7 @@ class Enrolment:
             if public in self.pending or len(self.pending) < PENDING_KEYS_MAX:
                 self.pending[public] = (source, now_ms)
 
-    def reject(self, public_key: str) -> None:
+    def reject(self, by: str, public_key: str, *, now_ms: int) -> None:
         """Hold a pending key no more, nor when it comes again.
 
         Raises:
@@ -159,6 +167,7 @@ class Enrolment:
         while len(self._rejected) >= PENDING_KEYS_MAX:
             del self._rejected[next(iter(self._rejected))]
         self._rejected[public_key] = None
+        self._audit.note("rejected", by=by, about="", detail=fingerprint(public_key), now_ms=now_ms)
 
     def rotate(self, text: str, old: str, new: str, *, overlap_ms: int, now_ms: int) -> int:
         """Let `new` in beside `old`, which ends after the overlap; return when, in ms since 1970.
@@ -174,7 +183,7 @@ class Enrolment:
         mine = sum(1 for owner in self._state.keys.values() if owner == text)
         if mine >= KEYS_PER_PEER_MAX and new not in self._state.keys:
             raise HubFull(f"{text} has {mine} keys; let an operator revoke some first: orchestra keys list")
-        self.accept(text, parse_address(text), new, now_ms=now_ms)
+        self.accept(text, parse_address(text), new, now_ms=now_ms, instead_of=old)
         self.key_ends[old] = self._state.writes.key_ends[old] = now_ms + overlap_ms
         return now_ms + overlap_ms
 
@@ -204,9 +213,10 @@ class Enrolment:
             NotFound: if it is not known.
             NotAllowed: if it is the last operator's.
         """
-        invite = self.invites.pop(public_key, None)
-        if invite is not None:
-            self._state.writes.invites[public_key] = None
+        invite = self.invites.get(public_key)
+        if invite is not None and not invite.is_revoked:
+            invite.uses_left = _REVOKED
+            self._state.writes.invites[public_key] = invite
             self._audit.note("uninvited", by=by, about=invite.address, detail=fingerprint(public_key), now_ms=now_ms)
             return invite.address
         text = self._state.keys.get(public_key)
@@ -222,6 +232,12 @@ class Enrolment:
         self._audit.note("revoked", by=by, about=text, detail=fingerprint(public_key), now_ms=now_ms)
         return text
 
+    def revoke_made_by(self, text: str, *, by: str, now_ms: int) -> None:
+        """Revoke the open invitations that `text` made."""
+        for invite in list(self.invites.values()):
+            if invite.made_by == text and invite.uses_left > 0 and now_ms < invite.expires_ms:
+                self.revoke(by, invite.public, now_ms=now_ms)
+
     def _enrol(self, identity: str, record: Record, changed: list[Peer], turn: Turn) -> dict[str, Any]:
         if record[0] != CALL or record[2] != "enrol":
             raise NotAllowed("an invitation may do nothing but enrol a key; run: orchestra join")
@@ -230,8 +246,10 @@ class Enrolment:
             raise BadOption("public_key must be a CurveZMQ public key: 40 characters of Z85")
         invite = self.invites.get(identity.removeprefix(_INVITED))
         if invite is None:
-            raise InvitationOver("this invitation was revoked; ask for another")
+            raise InvitationOver("this invitation is over; ask for another")
         if self._state.keys.get(public_key) != invite.address:  # else it joined before, and lost the answer
+            if invite.is_revoked:
+                raise InvitationOver("this invitation was revoked; ask for another")
             if turn.now_ms >= invite.expires_ms:
                 raise InvitationOver("this invitation has expired; ask for another")
             if not invite.uses_left:
@@ -255,3 +273,13 @@ class Enrolment:
             if invite.expires_ms + _KEPT_MS < now_ms:
                 del self.invites[public]
                 self._state.writes.invites[public] = None
+
+    def _forget_over(self, now_ms: int) -> bool:
+        """Forget the oldest invitation that is over, to make room; False if none is."""
+        over = [each for each in self.invites.values() if each.uses_left <= 0 or each.expires_ms <= now_ms]
+        if not over:
+            return False
+        oldest = min(over, key=lambda each: each.made_ms)
+        del self.invites[oldest.public]
+        self._state.writes.invites[oldest.public] = None
+        return True

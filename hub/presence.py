@@ -12,6 +12,7 @@ from orchestra.errors import BadOption, HubFull
 from orchestra.limits import AWAY_TEXT_CHARS_MAX, LIST_ROWS_MAX, PRESENCE_WATCHERS_MAX, REPLY_BYTES_MAX
 from orchestra.wire import EVENT, pack
 
+from . import grants
 from .hubstate import HubState
 from .roster import Peer, Session
 from .turn import Link, Turn
@@ -125,6 +126,8 @@ def more_facts(peer: Peer) -> dict[str, Any]:
     return {
         **facts(peer),
         "generation": peer.generation,
+        "grants": list(grants.of(peer)),
+        "is_default": peer.grants is None,
         "seen_ms": peer.seen_ms,
         "waiting": peer.mailbox.waiting,
         "unread": peer.mailbox.count,
@@ -136,6 +139,7 @@ def more_facts(peer: Peer) -> dict[str, Any]:
                 "number": session.number,
                 "since_ms": session.since_ms,
                 "is_worker": session.is_worker,
+                "token": session.token.token_id if session.token is not None else "",
                 "slots": session.slots,
                 "tasks": sorted(session.tasks),
                 "queues": list(session.queues),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from orchestra.address import Address, Kind
 
+from .bucket import Bucket
 from .grants import Rights
 from .mailbox import Letter, Mailbox
 from .turn import Link
@@ -100,9 +101,9 @@ class Peer:
     """What it may do, where that is not what its kind may."""
     since_ms: int = 0
     """Since when it is connected or not; 0: it never came."""
-    sends_left: float = 0.0
-    sends_at_ms: int = 0
-    """How many sends its rate allowed when it sent last, and when that was on the steady clock; 0 before the first."""
+    sends: Bucket = field(default_factory=Bucket)
+    calls: Bucket = field(default_factory=Bucket)
+    """What it may send and ask now."""
     away_ms: int | None = None
     away_text: str | None = None
     """What was said by hand, and when; both None for who is not away."""

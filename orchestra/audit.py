@@ -25,7 +25,8 @@ class Entry:
         n: counts the entries from 1, without gaps.
         at_ms: milliseconds since 1970.
         actor: the address of who did it; "" for the hub itself, and for a stranger.
-        action: invited, enrolled, accepted, granted, revoked, uninvited or refused; of tokens issued, withdrawn,
+        action: invited, enrolled, accepted, rejected, replaced, granted, revoked, uninvited or
+            refused; of tokens issued, withdrawn,
             code_made or signed_in; of the hub's own key rotating and rotated.
         subject: the address it is about, or "".
         detail: the fingerprint of the key, and what else matters.

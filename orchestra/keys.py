@@ -96,13 +96,15 @@ def is_sealed(path: Path) -> bool:
 
 def _read(path: Path) -> str:
     try:
-        mode = path.stat().st_mode
+        mode, folder_mode = path.stat().st_mode, path.parent.stat().st_mode
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         reason = getattr(exc, "strerror", None) or "it is not text"
         raise KeyFault(f"key file {path} can't be read: {reason}") from exc
     if mode & _LOOSE:
         raise KeyFault(f"key file {path} may be read by others; mend it with: chmod 600 {path}")
+    if folder_mode & _LOOSE:
+        raise KeyFault(f"others may enter the folder of the key file {path}; mend it with: chmod 700 {path.parent}")
     return text
 
 

@@ -49,6 +49,7 @@ PURE = [
     "hub/alarms.py",
     "hub/audit.py",
     "hub/board.py",
+    "hub/bucket.py",
     "hub/calls.py",
     "hub/channel.py",
     "hub/channels.py",

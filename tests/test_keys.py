@@ -48,6 +48,19 @@ def test_a_key_that_others_may_touch_is_refused_with_the_command_that_mends_it(t
         load_key(path)
 
 
+@pytest.mark.parametrize("mode", [0o755, 0o710, 0o707])
+def test_a_key_in_a_folder_that_others_may_enter_is_refused_with_the_command_that_mends_it(
+    tmp_path: Path, mode: int
+) -> None:
+    path = tmp_path / "keys" / "a.key"
+    save_key(path, make_key_pair(), owner="agent/a")
+    path.parent.chmod(mode)
+    with pytest.raises(KeyFault, match=f"chmod 700 {path.parent}"):
+        load_key(path)
+    path.parent.chmod(0o700)
+    load_key(path)
+
+
 @pytest.mark.parametrize(
     "text", [b"", b"curve\n", b'public-key = "short"\n', b"\xff\xfe", b'    public-key = "' + b"x" * 40 + b'"\n']
 )

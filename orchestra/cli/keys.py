@@ -228,6 +228,8 @@ def list_(state: Path | None, address: str | None, as_json: bool) -> None:
 
 
 def _standing(invitation: dict[str, Any], now_ms: int) -> str:
+    if invitation["uses_left"] < 0:
+        return "revoked"
     if not invitation["uses_left"]:
         return "used"
     if not invitation["is_open"]:
@@ -444,7 +446,7 @@ def revoke(
     async def revoking(client: Client) -> list[str]:
         found = await client.call("keys.list")
         if invitations:
-            chosen = [each["public"] for each in found["invitations"] if each["address"] == who]
+            chosen = [each["public"] for each in found["invitations"] if each["address"] == who and each["is_open"]]
         else:
             wanted = "".join((fingerprint or "").split()).lower()
             chosen = [

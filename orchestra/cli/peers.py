@@ -65,7 +65,7 @@ def peers(
         print_json(shown)
     elif shown:
         now_ms = _now_ms()
-        table(["PEER", "STATE", "SINCE", "TASKS", "SERVES", "HOST"], [_row(peer, now_ms) for peer in shown])
+        table(["PEER", "STATE", "SINCE", "TASKS", "SERVES", "HOST", "MAY"], [_row(peer, now_ms) for peer in shown])
     else:
         say("nobody is connected")
         ctx.exit(FAILED)
@@ -127,6 +127,7 @@ def _show_one(peer: dict[str, Any], *, as_json: bool) -> None:
     lines = [
         ("peer", f"{peer['address']}  generation {peer['generation']}"),
         ("state", f"{_state(peer['state'], peer['away_text'])}, since {_since(peer['since_ms'], now_ms)}{seen}"),
+        ("may", f"{' '.join(peer['grants']) or 'nothing'}{'  (what its kind may)' if peer['is_default'] else ''}"),
         ("mail", f"{peer['unread']} unread, {peer['waiting']} of them not delivered"),
     ]
     if peer["slots"]:
@@ -191,6 +192,7 @@ def _row(peer: dict[str, Any], now_ms: int) -> list[str]:
         f"{peer['busy']} of {peer['slots']}" if peer["slots"] else "",
         " ".join(queues),
         " ".join(peer["hosts"]),
+        "as its kind" if peer["is_default"] else " ".join(peer["grants"]) or "nothing",
     ]
 
 

@@ -9,7 +9,14 @@ import pytest
 from orchestra import wire
 from orchestra.hub.calls import METHODS
 from orchestra.keys import fingerprint, make_key_pair
-from orchestra.limits import CALLS_A_TURN_MAX, FRAME_BYTES_MAX, LIST_ROWS_MAX, WINDOW_MESSAGES
+from orchestra.limits import (
+    CALL_BURST_S,
+    CALLS_A_SECOND_MAX,
+    CALLS_A_TURN_MAX,
+    FRAME_BYTES_MAX,
+    LIST_ROWS_MAX,
+    WINDOW_MESSAGES,
+)
 from orchestra.wire import CALL, DELIVER, ERROR, REPLY
 
 from .fakehub import FakeHub, codes, seqs
@@ -63,6 +70,21 @@ def test_a_session_is_answered_a_bounded_number_of_calls_a_turn(hub: FakeHub) ->
     assert "peers" in other.call("peers")
     hub.clock.advance(0.001)
     assert "peers" in operator.call("peers")
+
+
+def test_a_peer_is_answered_a_bounded_number_of_calls_a_second_whatever_its_sessions(hub: FakeHub) -> None:
+    sessions, other = [hub.join("matrix/m"), hub.join("matrix/m")], hub.join("matrix/n")
+    answered: list[int] = []
+    while ERROR not in answered:
+        hub.clock.advance(0.001)  # so that it is not the bound of one turn that is met
+        told = sessions[len(answered) // 50 % 2].say(*([CALL, i, "presence.unwatch", {}] for i in range(50)))
+        answered += [record[0] for record in told]
+        assert len(answered) < 2 * CALLS_A_SECOND_MAX * CALL_BURST_S
+    assert answered.count(REPLY) >= CALLS_A_SECOND_MAX * CALL_BURST_S
+    assert set(codes(told)) == {"rate_limited"}
+    assert other.call("presence.unwatch") == {}
+    hub.clock.advance(0.5)
+    assert sessions[0].call("presence.unwatch") == {}
 
 
 # The methods.

@@ -292,7 +292,7 @@ def test_without_a_rate_nobody_is_counted(hub: FakeHub) -> None:
     hub.enrol("agent/a")
     sender = hub.join("operator/o")
     assert _sent(sender, 900) == 900
-    assert hub.peer("operator/o").sends_at_ms == 0
+    assert hub.peer("operator/o").sends.at_ms == 0
 
 
 # With real clients.

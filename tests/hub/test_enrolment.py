@@ -122,9 +122,12 @@ def test_the_number_of_invitations_is_bounded_and_old_ones_make_room(
         _invite(hub, ttl_ms=1000)
     asked = {"address": "agent/x", "public_key": make_key_pair().public, "ttl_ms": 1000, "uses": 1}
     assert hub.join("operator/p").call("invite", **asked) == "hub_full"
-    hub.clock.advance(8 * 86_400)
-    _invite(hub)
-    assert len(hub.decider.enrolment.invites) == 1
+    hub.clock.advance(1)
+    _invite(hub, ttl_ms=8 * 86_400_000)
+    assert len(hub.decider.enrolment.invites) == 2, "one that has expired made room"
+    hub.clock.advance(7 * 86_400 + 1)
+    _invite(hub, ttl_ms=1000)
+    assert len(hub.decider.enrolment.invites) == 2, "what has been over for a week is forgotten"
 
 
 @pytest.mark.parametrize("kind", ["agent", "matrix"])
@@ -183,13 +186,46 @@ def test_a_routing_id_whose_session_came_with_another_key_of_the_same_peer_is_st
     assert hub.decider.state.counts["stolen_link"] == 1
 
 
-def test_an_invitation_can_be_revoked(hub: FakeHub) -> None:
+def test_an_invitation_can_be_revoked_and_says_so(hub: FakeHub) -> None:
     operator, identity = hub.join("operator/o"), _invite(hub)
-    operator.call("keys.revoke", public_key=identity.split()[1])
-    assert hub.decider.enrolment.identity_of(identity.split()[1]) is None
-    assert _enrol(hub, identity, make_key_pair().public)[3] == "invitation_over"
-    hub.restart()
-    assert not hub.decider.enrolment.invites
+    public = identity.split()[1]
+    operator.call("keys.revoke", public_key=public)
+    assert operator.call("keys.revoke", public_key=public) == "not_found"
+    for _ in range(2):
+        answer = _enrol(hub, identity, make_key_pair().public)
+        assert (answer[3], "revoked" in answer[4]) == ("invitation_over", True)
+        hub.restart()
+    assert [each["is_open"] for each in hub.join("operator/o").call("keys.list")["invitations"]] == [False]
+
+
+def test_a_revoked_key_takes_the_open_invitations_with_it_that_were_made_with_it(hub: FakeHub) -> None:
+    by_other = _invite(hub)
+    thief = hub.join("operator/thief")
+    (key,) = [public for public, text in hub.state.keys.items() if text == "operator/thief"]
+    once = make_key_pair().public
+    thief.call("invite", address="operator/again", public_key=once, ttl_ms=HOUR_MS, uses=1)
+    hub.join("operator/o").call("keys.revoke", public_key=key)
+    answer = _enrol(hub, str(hub.decider.enrolment.identity_of(once)), make_key_pair().public)
+    assert "revoked" in answer[4]
+    assert _enrol(hub, by_other, make_key_pair().public)[0] == wire.REPLY
+
+
+def test_revoking_an_invitation_leaves_the_tokens_of_its_peer_alone(hub: FakeHub) -> None:
+    peer, identity = hub.join("agent/new"), _invite(hub)
+    made = peer.call("token.create", ttl_ms=HOUR_MS)
+    hub.join("operator/o").call("keys.revoke", public_key=identity.split()[1])
+    hub.decider.tokens.verify(made["token"], now_ms=hub.clock.now_ms)
+
+
+def test_rejecting_and_replacing_are_in_the_audit_log(hub: FakeHub) -> None:
+    operator, public = hub.join("operator/o"), _knock(hub, "127.0.0.1")
+    operator.call("keys.reject", public_key=public)
+    agent, old = _with_key(hub, "agent/new")
+    new = make_key_pair().public
+    agent.call("keys.rotate", public_key=new, overlap_ms=0)
+    entries = {entry["action"]: entry for entry in operator.call("audit.list")["entries"]}
+    assert (entries["rejected"]["actor"], entries["rejected"]["detail"]) == ("operator/o", fingerprint(public))
+    assert entries["replaced"]["detail"] == f"{fingerprint(old)} by {fingerprint(new)}"
 
 
 def test_the_last_key_of_the_last_operator_stays(hub: FakeHub) -> None:
@@ -325,6 +361,6 @@ def test_strangers_can_not_fill_the_memory(hub: FakeHub) -> None:
         _knock(hub, "127.0.0.1")
     assert len(hub.decider.enrolment.pending) == PENDING_KEYS_MAX
     for _ in range(PENDING_KEYS_MAX + 3):
-        hub.decider.enrolment.reject(next(iter(hub.decider.enrolment.pending)))
+        hub.decider.enrolment.reject("operator/o", next(iter(hub.decider.enrolment.pending)), now_ms=0)
         _knock(hub, "127.0.0.1")
     assert len(hub.decider.enrolment._rejected) == PENDING_KEYS_MAX

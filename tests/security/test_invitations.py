@@ -112,8 +112,8 @@ def test_a_revoked_and_an_expired_code_say_so(tmp_path: Path) -> None:
             assert (refused[3], "expired" in refused[4]) == ("invitation_over", True)
             async with hub.connect("operator/root") as operator:
                 await soon(operator.call("keys.revoke", public_key=revoked.public))
-            async with raw_peer(hub, "agent/new", key=revoked) as guest:
-                assert await guest.event(FAILED, SUCCEEDED) == FAILED
+            refused = await _enrol(hub, revoked, make_key_pair().public)
+            assert (refused[3], "revoked" in refused[4]) == ("invitation_over", True)
 
     run(scenario())
 
