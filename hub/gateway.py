@@ -330,7 +330,7 @@ class Gateway:
         self._connections += 1
         descriptor = connection.transport.get_extra_info("socket").fileno()
         if self._connections > GATEWAY_CONNECTIONS_MAX or descriptor > self._file_max:
-            self._counts["turned_away"] += 1
+            self._counts["gateway_full"] += 1
             connection.transport.abort()
             return
         connection.descriptor = descriptor

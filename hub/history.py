@@ -109,7 +109,7 @@ def _status(store: Store, params: Params) -> Params:
         "first_seq": first,
         "messages": last - removed,  # every number that was given out is one row
         "tasks": dict(store.rows(sql, STATUS_ROWS_MAX)),
-        "dead": _count_some(store, "dead WHERE closed_ms IS NULL"),
+        "dead": count_dead(store),
         "receipts": _count_some(store, "receipt"),
         "origins": _count_some(store, "origin"),
         **store.sizes(),
@@ -117,6 +117,11 @@ def _status(store: Store, params: Params) -> Params:
     fullest = params.pop("fullest")
     oldest = {text: at_ms for text, number in fullest.items() if (at_ms := _oldest_ms(store, number)) is not None}
     return {**params, "stored": {**params["stored"], **stored}, "oldest": {**params["oldest"], **oldest}}
+
+
+def count_dead(store: Store) -> int:
+    """Return how many dead letters nobody has dealt with, up to `STATUS_ROWS_MAX`."""
+    return _count_some(store, "dead WHERE closed_ms IS NULL")
 
 
 def _count_some(store: Store, what: str) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from orchestra.address import Address, parse_address
 from orchestra.errors import BadAddress, HubFull, NotAllowed, PeerError, UnknownRecipient
 
+from .histogram import Durations
 from .mailbox import Mailbox
 from .roster import Origin, Peer, Roster, Session
 from .turn import SentKey, Writes
@@ -94,6 +95,7 @@ class HubState:
     writes: Writes = field(default_factory=Writes)
     roster: Roster = field(default_factory=Roster)
     counts: Counter[str] = field(default_factory=Counter)
+    durations: Durations = field(default_factory=Durations)
 
     def id_of(self, text: str) -> int:
         """Return the number of an address, made now if it is new."""

@@ -132,6 +132,7 @@ class Post:
         next_seq = run[3] + 1 if is_mine else -1  # consecutive seqs share one receipt
         watched = self.watches.watched
         taken = 0
+        letter = None
         for place in range(0, len(pairs), 2):
             seq = pairs[place]
             letter = mine.get(seq) if type(seq) is int else None
@@ -155,6 +156,8 @@ class Post:
                 self.watches.tell(seq, peer.text, STAGES[stage], turn)
         peer.mailbox.count -= taken
         self._state.counts["acked"] += taken
+        if taken and letter is not None:  # the last one stands for all that were confirmed with it
+            self._state.durations.delivery.observe((turn.now_ms - letter.time_ms) / 1000)
         if peer.mailbox.wants is not None:
             self.push(peer, turn)
 

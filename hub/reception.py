@@ -66,6 +66,9 @@ class Hall(Protocol):
     def give_way(self) -> None:
         """Take a turn now where the other transport has input."""
 
+    def metrics(self) -> bytes:
+        """Return everything that is measured, as Prometheus reads it."""
+
     def why_not_ready(self) -> str:
         """Return why peers are not served now; empty where they are."""
 
@@ -136,6 +139,10 @@ class Reception:
             why = self._hall.why_not_ready()
             status = HTTPStatus.SERVICE_UNAVAILABLE if why else HTTPStatus.OK
             return _respond(status, {"status": "not ready", "why": why} if why else {"status": "ready"})
+        if path == "/metrics":
+            if self._is_open:
+                self._admit(request, query, source)
+            return _respond(HTTPStatus.OK, self._hall.metrics(), "text/plain; version=0.0.4; charset=utf-8")
         if path == "/whoami":
             claims = self._admit(request, query, source).claims
             return _respond(HTTPStatus.OK, {"address": claims.subject, "ends_ms": claims.ends_ms})

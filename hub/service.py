@@ -39,6 +39,7 @@ from orchestra.wire import BYE, ERROR, FROM_PEER, Decoder, Record
 
 from . import history
 from .decider import Decider
+from .histogram import Durations
 from .hubkeys import load_hub_key, load_signer, next_hub_key, take_over
 from .hubstate import Numbers
 from .inquiry import Inquiry
@@ -95,6 +96,7 @@ class Hub:
         self._told_fault = ""  # what the log says is wrong with the database now
         try:
             self._counts: Counter[str] = Counter()
+            self._durations = Durations()
             self._router = router = Router(
                 key, identity_of=lambda public: self._decider.enrolment.identity_of(public), counts=self._counts
             )
@@ -264,6 +266,7 @@ class Hub:
             make_next_key=lambda: next_hub_key(self._state).public,
         )
         decider.state.counts = self._counts  # of the process: they outlive a turn that is undone
+        decider.state.durations = self._durations
         return decider
 
     def _turn(self) -> Turn:
@@ -315,6 +318,7 @@ class Hub:
         return self._router is not None
 
     def _take_turn(self) -> None:
+        began = time.perf_counter()
         turn = self._turn()
         try:
             self._decide(turn)
@@ -323,6 +327,7 @@ class Hub:
             self._start_over(fault)
             return
         self._end_turn(turn)
+        self._durations.turn.observe(time.perf_counter() - began)
 
     def _decide(self, turn: Turn) -> None:
         decider = self._decider
@@ -520,7 +525,11 @@ class Hub:
 
     def _commit(self) -> None:
         writes, self._decider.state.writes = self._decider.state.writes, Writes()
+        began = time.perf_counter()
         self._store.commit(writes, now_ms=_wall_ms())
+        self._durations.commit.observe(time.perf_counter() - began)
+        self._counts["owed"] += len(writes.deliveries)
+        self._counts["delivered"] += len(writes.delivered)
         self._decider.feed.committed(writes)
         if self._told_fault and (writes.is_urgent() or writes.held):
             self._told_fault = ""
@@ -610,6 +619,13 @@ class Hub:
         self._decider.inquire(inquiry, admission.identity, records, faults, turn)
         self._end_turn(turn)
         return await asyncio.wait_for(inquiry.answered, _INQUIRY_S)
+
+    def metrics(self) -> bytes:
+        """Return everything that is measured, as Prometheus reads it."""
+        from .metrics import Metrics
+
+        dead, size = history.count_dead(self._store), self._store.sizes()
+        return Metrics(self._decider, self._durations, self._counts, dead=dead, size=size).render()
 
     def why_not_ready(self) -> str:
         """Return why nothing is stored now; empty where it is."""

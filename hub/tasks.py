@@ -456,6 +456,8 @@ class Tasks:
         task.holder, task.holder_text = session.peer.id, session.peer.text
         task.generation = session.peer.generation
         task.session, task.began_ms = session.number, turn.now_ms
+        if task.attempt == 1:
+            self._state.durations.start.observe((turn.now_ms - task.time_ms) / 1000)
         session.tasks[task.seq] = task
         self._changed[task.seq] = task
         turn.send(session.link, task.record())
@@ -540,6 +542,8 @@ class Tasks:
         if task.extras is not None and task.extras.checkpoint is not None and task.state is TaskState.COMPLETED:
             self._state.writes.checkpoints[task.seq] = None
         self._state.counts[task.state.value] += 1
+        if task.state is TaskState.COMPLETED:
+            self._state.durations.task.observe((turn.now_ms - task.time_ms) / 1000)
         for link in task.watchers:
             turn.send(link, [RESULT, task.seq, task.attempt, task.state.value, report, output])
             watcher = self._state.roster.sessions.get(link)

@@ -63,6 +63,7 @@ PURE = [
     "hub/feed.py",
     "hub/grants.py",
     "hub/hello.py",
+    "hub/histogram.py",
     "hub/hubstate.py",
     "hub/inputs.py",
     "hub/lobby.py",

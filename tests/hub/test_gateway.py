@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -240,6 +241,46 @@ def test_scripts_read_what_their_token_may_see(tmp_path: Path) -> None:
             assert not any(session.peer.text == "matrix/m" for session in hub.decider.state.roster.sessions.values()), (
                 "who reads has no session"
             )
+
+    run(scenario())
+
+
+def test_prometheus_reads_what_happened(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with (
+            live_hub(tmp_path, gateway=GATEWAY) as hub,
+            browser(hub, "operator/a") as person,
+            browser(hub, "agent/x", "queue=q") as agent,
+        ):
+            await person.ask(type="send", to="operator/a", content="note")
+            seq = (await person.ask(type="submit", to="queue/q", prompt="x"))["seq"]
+            await person.ask(type="submit", to="queue/nobody", prompt="x")
+            await person.call("task.watch", seqs=[seq])
+            task = await agent.hear("task")
+            await agent.say(type="result", taskId=task["id"], status="completed")
+            await person.hear("result", state="completed")
+            _, headers, body = await get(hub, "/metrics")
+            assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
+            found = {
+                (sample.name, *sample.labels.values()): sample.value
+                for family in text_string_to_metric_families(body.decode())
+                for sample in family.samples
+            }
+            assert found["orchestra_stored_total",] == 3
+            assert found["orchestra_deliveries_total",] == 1
+            assert found["orchestra_tasks_ended_total", "completed"] == 1
+            assert found["orchestra_tasks", "queued"] == 1
+            assert found["orchestra_queue_depth", "queue/nobody"] == 1
+            assert found["orchestra_sessions", "websocket"] == 2
+            assert found["orchestra_peers", "agent", "online"] == 1
+            assert found["orchestra_start_seconds_count",] == 1
+            assert found["orchestra_task_seconds_count",] == 1
+            assert found["orchestra_turn_seconds_count",] >= found["orchestra_task_seconds_count",]
+            assert found["orchestra_commit_seconds_bucket", "+Inf"] == found["orchestra_commit_seconds_count",] >= 3
+            documented = (Path(__file__).parents[2] / "docs/gateway.md").read_text(encoding="utf-8")
+            named = {name for name, *_ in found if name.startswith("orchestra_")}
+            plain = {name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum") for name in named}
+            assert not [name for name in plain if f"`{name}" not in documented]
 
     run(scenario())
 
