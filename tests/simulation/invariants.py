@@ -72,7 +72,8 @@ def nothing_is_stored_twice(world: World) -> Iterator[str]:
 
 
 def every_message_is_waiting_done_or_dead(world: World) -> Iterator[str]:
-    """For each one it was meant for, a message waits, or was acknowledged there, or is dead with a reason."""
+    """For each one it was meant for, and nobody else, a message waits, or was acknowledged there, or is dead with a
+    reason."""
     tables, acked = world.tables, world.truth.acked
     for row in tables.messages.values():
         if row.kind == wire.TASK:
@@ -98,6 +99,10 @@ def every_message_is_waiting_done_or_dead(world: World) -> Iterator[str]:
                     yield f"{row.seq} is not owed to {address} any more, which never acknowledged it"
                 if place not in tables.read:
                     yield f"{row.seq} is not owed to {address} any more, and no receipt says why"
+    for address, seq in tables.owed:
+        row = tables.messages[seq]
+        if address not in _meant_for(world, row.to, row.sender):
+            yield f"{seq} is owed to {address}, and was sent by {row.sender} to {row.to}"
 
 
 def tasks_follow_the_table(world: World) -> Iterator[str]:

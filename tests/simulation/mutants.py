@@ -201,6 +201,14 @@ def _tells_read_at_once(whole: Any) -> Any:
     return tell
 
 
+def _broadcasts_to_the_sender_too(whole: Any) -> Any:
+    def broadcast(self: Post, sender: Session, letter_of: Letter, turn: Turn) -> None:
+        whole(self, sender, letter_of, turn)
+        self.post(sender.peer, letter_of.copy(), turn)
+
+    return broadcast
+
+
 def _removes_what_is_owed(whole: Any) -> Any:
     def log(self: Retention, view: Any, removal: Removal, now_ms: int) -> Any:
         for seq, sent_ms in self._rows("SELECT seq, sent_ms FROM message JOIN delivery USING (seq)"):
@@ -388,6 +396,11 @@ MUTANTS: Final = (
         "removes what somebody is owed",
         "only_what_is_over_is_removed",
         _patched(Retention, "_log", _removes_what_is_owed),
+    ),
+    Mutant(
+        "owes a broadcast to its sender too",
+        "every_message_is_waiting_done_or_dead",
+        _patched(Post, "broadcast", _broadcasts_to_the_sender_too),
     ),
     Mutant(
         "lets a task die without a reason",
