@@ -123,6 +123,10 @@ class FileWork:
         """Take no new file, and let the running tasks end within `drain_s`; what is stopped then is done next time."""
         self._draining.set()
 
+    def minutes(self) -> list[int]:
+        """Return how many files were answered in which minute of the last hour, for `files.tell`."""
+        return self._claims.minutes(self._name, since_ms=now_ms() - 3_600_000)
+
     # Tasks of the hub that may be those of files too.
 
     async def begin_by_hub(self, task_id: str, job: Job, *, stop: asyncio.Future[str]) -> OldResult | bool:

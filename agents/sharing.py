@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable
+from typing import Final
 
 from orchestra.aio import Client
 from orchestra.conversation import Assigned
@@ -16,6 +19,11 @@ from .process import Ending
 from .settings import AgentSettings
 from .slots import Slots
 from .worker import Worker, _Running
+
+logger = logging.getLogger(__name__)
+
+_TELL_S: Final = 2.0  # between two looks whether there is something to tell,
+_REPEAT_S: Final = 30.0  # and until it is told again
 
 
 class SharingWorker(Worker):
@@ -32,7 +40,27 @@ class SharingWorker(Worker):
             self._slots.offer(self._slots.left_for_hub)
             ready()
 
-        await super().run(ready=begin)
+        telling = asyncio.ensure_future(self._tell())
+        try:
+            await super().run(ready=begin)
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+
+    async def _tell(self) -> None:
+        """Tell the hub how many tasks come by file: soon after that changed, and now and then, for it may forget."""
+        told: list[int] = []
+        told_at = -_REPEAT_S
+        while True:
+            minutes, now = self._files.minutes(), self._client.loop.time()
+            if minutes and (minutes != told or now - told_at >= _REPEAT_S):
+                try:
+                    await self._client.call("files.tell", minutes=minutes)
+                except PeerError as error:
+                    logger.warning("the hub can't be told how many tasks come by file: %s", error)
+                    return
+                told, told_at = minutes, now
+            await asyncio.sleep(_TELL_S)
 
     def _begin(self, assigned: Assigned) -> None:
         if not self._slots.is_free:

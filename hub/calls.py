@@ -128,6 +128,7 @@ def _status(asked: Asked) -> None:
         "status",
         **decider.facts,
         now_ms=asked.turn.now_ms,
+        by_file=decider.state.files.last_hour(now_ms=asked.turn.now_ms),
         sessions=len(decider.state.roster.sessions),
         peers={
             kind: {
@@ -179,6 +180,11 @@ def _presence_set(asked: Asked) -> Params:
         peer = found
     asked.decider.presence.set(peer, asked.params["state"], asked.params.get("text", ""), asked.turn)
     return presence.facts(peer)
+
+
+def _files_tell(asked: Asked) -> Params:
+    asked.decider.state.files.tell(asked.session.peer.text, asked.params["minutes"])
+    return {}
 
 
 def _feed_watch(asked: Asked) -> Params:
@@ -588,6 +594,7 @@ METHODS: Final[dict[str, Method]] = {
     "feed.unwatch": Method(_feed_unwatch),
     "feed.watch": Method(_feed_watch),
     "hub.rotate": Method(_hub_rotate, required={"overlap_ms": int}),
+    "files.tell": Method(_files_tell, required={"minutes": list}),
     "inbox": Method(_inbox, optional={"after": int, "count": int}),
     "inbox.read": Method(_inbox_read, required={"seqs": list}, optional={"ack": bool}),
     "invite": Method(

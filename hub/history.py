@@ -23,6 +23,8 @@ from .unpack import unpack
 
 Params = dict[str, Any]
 
+_HOUR_MS: Final = 3_600_000
+
 _TASK_COLUMNS: Final = """
     SELECT t.seq, t.state, t.attempt, h.text, t.updated_ms, s.text, r.text, m.sent_ms, m.rank, t.report, m.body,
     t.output, m.options, t.extras FROM task t JOIN message m ON m.seq = t.seq JOIN origin o ON o.id = m.origin
@@ -114,9 +116,39 @@ def _status(store: Store, params: Params) -> Params:
         "origins": _count_some(store, "origin"),
         **store.sizes(),
     }
+    since = _first_since(store, params["now_ms"] - _HOUR_MS, first=first, last=last)
+    by_file, by_push = _came(store, since)
+    came = {"by_push": by_push - by_file, "by_file": by_file + params.pop("by_file")}
     fullest = params.pop("fullest")
     oldest = {text: at_ms for text, number in fullest.items() if (at_ms := _oldest_ms(store, number)) is not None}
-    return {**params, "stored": {**params["stored"], **stored}, "oldest": {**params["oldest"], **oldest}}
+    return {**params, "came": came, "stored": {**params["stored"], **stored}, "oldest": {**params["oldest"], **oldest}}
+
+
+def _first_since(store: Store, sent_ms: int, *, first: int, last: int) -> int:
+    """Return the seq after which the log is younger than `sent_ms`: by halving, since times have no index."""
+    low, high = first, last + 1
+    while low < high:
+        middle = (low + high) // 2
+        found = next(store.rows("SELECT sent_ms FROM message WHERE seq >= ? ORDER BY seq LIMIT 1", middle), None)
+        if found is not None and found[0] < sent_ms:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def _came(store: Store, since: int) -> tuple[int, int]:
+    """Return how many tasks of the log from `since` on a bridge took from files, and how many there are in all.
+
+    A bridge's keys say so. Both end at STATUS_ROWS_MAX.
+    """
+    sql = f"""
+        SELECT (SELECT count(*) FROM (SELECT key FROM send_key WHERE seq >= ? LIMIT {STATUS_ROWS_MAX})
+        WHERE key >= 'file:' AND key < 'file;'), (SELECT count(*) FROM (SELECT 1 FROM task WHERE seq >= ? LIMIT
+        {STATUS_ROWS_MAX}))
+    """
+    by_file, tasks = next(store.rows(sql, since, since))
+    return int(by_file), int(tasks)
 
 
 def count_dead(store: Store) -> int:

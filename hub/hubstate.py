@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from orchestra.address import Address, parse_address
 from orchestra.errors import BadAddress, HubFull, NotAllowed, PeerError, UnknownRecipient
 
+from .filecounts import FileCounts
 from .histogram import Durations
 from .mailbox import Mailbox
 from .roster import Origin, Peer, Roster, Session
@@ -76,6 +77,7 @@ class HubState:
     """Attributes:
     writes: rows owed to the database; the shell replaces it with a new one for each commit.
     counts: what happened since the start, by name: acked, refused, redelivered, …
+    files: how many tasks came to agents by file.
     keys: public key (Z85) → the address it proves; the ZAP handler looks here.
     archive: where tasks are looked up that are over.
     last_seq: the highest seq that was given out.
@@ -96,6 +98,7 @@ class HubState:
     roster: Roster = field(default_factory=Roster)
     counts: Counter[str] = field(default_factory=Counter)
     durations: Durations = field(default_factory=Durations)
+    files: FileCounts = field(default_factory=FileCounts)
 
     def id_of(self, text: str) -> int:
         """Return the number of an address, made now if it is new."""

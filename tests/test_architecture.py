@@ -59,6 +59,7 @@ PURE = [
     "hub/dialogue.py",
     "hub/decider.py",
     "hub/enrolment.py",
+    "hub/filecounts.py",
     "hub/family.py",
     "hub/feed.py",
     "hub/grants.py",

@@ -39,9 +39,9 @@ ADMINISTER: dict[str, dict[str, Any]] = {
 OPEN = {
     "channel.create",  # needs a grant of its own
     *("channel.forget", "channel.list", "channel.read", "channel.seen", "subscribe", "unsubscribe"),
-    *("dead.drop", "dead.get", "dead.list", "dead.resend", "inbox", "inbox.read", "keys.rotate"),
+    *("dead.drop", "dead.get", "dead.list", "dead.resend", "files.tell", "inbox", "inbox.read"),
     *("feed.seen", "feed.unwatch", "message.get", "message.thread", "message.unwatch", "message.watch", "trace"),
-    *("peer.keys", "peers", "presence.unwatch", "presence.watch", "status"),
+    *("keys.rotate", "peer.keys", "peers", "presence.unwatch", "presence.watch", "status"),
     *("task.answer", "task.ask", "task.cancel", "task.checkpoint", "task.get", "task.list", "task.retry", "task.watch"),
     *("token.code", "token.create", "token.list", "token.revoke"),
 }

@@ -12,7 +12,7 @@ from typing import Any
 from orchestra import aio
 
 from .oldstyle import OldAgent, OldOrchestrator
-from .programs import BOUND_S, ORCHESTRA, Ended, Place, Program, free_port
+from .programs import BOUND_S, ORCHESTRA, Ended, Place, Program, free_port, wait_until
 
 TASKS = 1000
 WRITERS = 3
@@ -155,6 +155,8 @@ def test_an_old_orchestrator_is_served_without_a_hub_and_beside_one_and_what_com
     for number in range(20, 30):
         old.submit(1, {"id": f"t{number}", "prompt": f"task-{number}"})
     old.wait(30, bound_s=BOUND_S)
+    came = "came      2 by push, 29 by file in the last hour"  # task 20 was pushed before it came as a file
+    wait_until(lambda: came in place.run("status").stdout, "the hub to be told what came by file")
     agent.signal(signal.SIGTERM)
     assert agent.wait_end().code == 0
     assert old.came == Counter({f"t{number}": 1 for number in range(30)})
