@@ -167,6 +167,7 @@ async def _work(settings: AgentSettings, stop_with_stdin: bool) -> None:
             address=str(settings.address),
             patience_s=None,
             queues=settings.queues,
+            about={"runner": str(settings.runner)},
         )
     except asyncio.CancelledError:
         return

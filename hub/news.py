@@ -24,6 +24,7 @@ from .unpack import unpack
 _HEAD_BYTES: Final = 1000  # of a body, from which its line is made
 _TAIL_BYTES: Final = 4 * FEED_TEXT_CHARS  # of output: as many characters, whatever they are
 _QUEUES_TOLD: Final = 16  # of one peer
+_RUNNER_CHARS: Final = 32
 OPTIONS_TOLD: Final = ("entry", "reply_to", "resend_of", "sealed")
 
 _Key = TypeVar("_Key")
@@ -150,21 +151,25 @@ class News:
 
 
 def told_of(peer: Peer) -> dict[str, Any]:
-    """Return where a peer stands, what it serves and what it has to do."""
-    queues = sorted({queue for session in peer.sessions for queue in session.queues})
+    """Return where a peer stands, what it serves and with what, and what it has to do."""
+    queues = {queue for session in peer.sessions for queue in session.queues}
+    runners = {session.about["runner"][:_RUNNER_CHARS] for session in peer.sessions if "runner" in session.about}
     return {
         **presence.facts(peer),
         "generation": peer.generation,
-        "queues": queues[:_QUEUES_TOLD],
+        "queues": sorted(queues)[:_QUEUES_TOLD],
+        "runners": sorted(runners)[:_QUEUES_TOLD],
         "load": load_of(peer),
     }
 
 
 def load_of(peer: Peer) -> list[int]:
-    """Return how many tasks a peer has, how many it takes at once, and how many messages wait and are unread."""
+    """Return how many tasks a peer has, how many it takes at once, how many messages wait and are unread, and its place
+    in `presence.WAKES`."""
     busy = sum(len(session.tasks) for session in peer.sessions)
     slots = sum(session.slots for session in peer.sessions)
-    return [busy, slots, peer.mailbox.waiting, peer.mailbox.count]
+    wake = presence.WAKES.index(presence.wake_of(peer))
+    return [busy, slots, peer.mailbox.waiting, peer.mailbox.count, wake]
 
 
 def line_of(kind: int, body: bytes, options: dict[str, Any]) -> str:

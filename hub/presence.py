@@ -18,6 +18,9 @@ from .roster import Peer, Session
 from .turn import Link, Turn
 
 ONLINE, AWAY, OFFLINE = "online", "away", "offline"
+WAKES: Final = ("now", "next-turn", "asking", "no")
+"""How what is sent reaches a peer: its program reacts at once, its model sees it with its next turn, it has to ask, or
+nobody is there. The best of its sessions counts."""
 SETTABLE: Final = (ONLINE, AWAY)
 _HOSTS_TOLD: Final = 8
 
@@ -106,6 +109,20 @@ def _state_with_sessions(peer: Peer) -> str:
     return ONLINE if peer.away_text is None else AWAY
 
 
+def wake_of(peer: Peer) -> str:
+    """Return how `peer` can be woken: one of `WAKES`."""
+    return min((_wake_of(session) for session in peer.sessions), key=WAKES.index, default=WAKES[-1])
+
+
+def _wake_of(session: Session) -> str:
+    """Return what a session says of itself; of one that says nothing, whether it is sent anything unasked."""
+    said = session.about.get("wake", "")
+    if said in WAKES:
+        return said
+    is_pushed = session.slots or session.credit or session.letters or "answers" in session.about
+    return "now" if is_pushed else "asking"
+
+
 def facts(peer: Peer) -> dict[str, Any]:
     """What is told of a peer: `since_ms` is since when it is in this state, nil if it never came."""
     state = state_of(peer)
@@ -118,6 +135,7 @@ def facts(peer: Peer) -> dict[str, Any]:
         "away_text": peer.away_text,
         "session_count": len(peer.sessions),
         "hosts": hosts[:_HOSTS_TOLD],
+        "wake": wake_of(peer),
     }
 
 

@@ -14,11 +14,11 @@ import random
 import socket
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import zmq
@@ -332,6 +332,7 @@ class Client:
         slots: int = 0,
         queues: Sequence[str] = (),
         on_request: RequestHandler | None = None,
+        about: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.address = str(address or "")
@@ -346,12 +347,11 @@ class Client:
         self._key = key
         self._read_key = read_key or (lambda: key)
         self._on_request = on_request
-        about = {"host": socket.gethostname()[:64], "pid": str(os.getpid()), "program": _program()}
-        about["version"] = VERSION
+        said = {"host": socket.gethostname()[:64], "pid": str(os.getpid()), "program": _program(), "version": VERSION}
         if on_request is not None:
-            about["answers"] = "yes"
+            said["answers"] = "yes"
         self._talk = Conversation(
-            os.urandom(EPOCH_BYTES), address=self.address, slots=slots, queues=queues, about=about
+            os.urandom(EPOCH_BYTES), address=self.address, slots=slots, queues=queues, about={**said, **about}
         )
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._dealer: Dealer | None = None
@@ -1221,6 +1221,7 @@ def connect(
     slots: int = 0,
     queues: Sequence[str] = (),
     on_request: RequestHandler | None = None,
+    about: Mapping[str, str] = MappingProxyType({}),
 ) -> _Connecting:
     """Connect to the hub of a state folder: `async with connect() as client:` or `client = await connect()`.
 
@@ -1231,6 +1232,7 @@ def connect(
         slots: for agents: how many tasks at once.
         queues: for agents: the queues to serve.
         on_request: answers the live requests of other peers.
+        about: short texts that others are shown of this client, beside its host and program; see HELLO in the docs.
 
     Raises:
         StateFault, KeyFault: if the folder or the key can't be used.
@@ -1251,6 +1253,7 @@ def connect(
             slots=slots,
             queues=queues,
             on_request=on_request,
+            about=about,
         )
         return await client.open(patience_s=patience_s)
 

@@ -22,7 +22,9 @@ export class Deeds {
     const attempts = el("input", { type: "number", min: 1, max: 100, value: 1 });
     const timeout = el("input", { type: "number", min: 1, placeholder: "3600" });
     const cwd = el("input", { autocomplete: "off", spellcheck: "false", placeholder: "the agent's own" });
-    kind.value = remembered("task-kind", "prompt");
+    const guess = () => (kind.value = this.#runs(input.value.trim()) ?? kind.value);
+    input.addEventListener("change", guess);
+    guess();
     const terms = el("details", {}, el("summary", {}, "Terms"), field("Priority", priority), field("Attempts", attempts), field("Timeout in seconds", timeout), field("Folder", cwd));
     return ask({
       title: "New task",
@@ -34,7 +36,6 @@ export class Deeds {
         if (cwd.value) job.cwd = cwd.value;
         const options = { priority: priority.value, ...(attempts.value > 1 ? { max_attempts: Number(attempts.value) } : {}) };
         const told = await this.link.say("submit", { to: input.value.trim(), ...job, options });
-        remember("task-kind", kind.value);
         this.toast(`Task ${told.seq} is stored`);
         this.open("task", told.seq);
         return told.seq;
@@ -149,6 +150,13 @@ export class Deeds {
     return served[0] ?? "";
   }
 
+  /** What the agents behind an address run, where they all say the same. */
+  #runs(to) {
+    const serving = [...this.picture.peers.values()].filter((peer) => peer.address === to || peer.queues?.includes(to));
+    const kinds = new Set(serving.flatMap((peer) => peer.runners ?? []).map((runner) => (runner === "exec" ? "argv" : "prompt")));
+    return kinds.size === 1 ? [...kinds][0] : null;
+  }
+
   #places() {
     const peers = [...this.picture.peers.values()];
     return [...new Set([...peers.flatMap((peer) => peer.queues ?? []), ...this.picture.lines.keys(), ...peers.map((peer) => peer.address).filter((each) => each.startsWith("agent/"))])];
@@ -180,20 +188,4 @@ export function words(text) {
   }
   if (quote) throw new Error(`a quote (${quote}) is not closed`);
   return word === null ? found : [...found, word];
-}
-
-function remembered(name, otherwise) {
-  try {
-    return localStorage.getItem(name) ?? otherwise;
-  } catch {
-    return otherwise;
-  }
-}
-
-function remember(name, value) {
-  try {
-    localStorage.setItem(name, value);
-  } catch {
-    // Private windows keep nothing, and that is what they are for.
-  }
 }

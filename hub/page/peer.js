@@ -2,8 +2,9 @@
 
 import { facts } from "./detail.js";
 import { el, say } from "./dom.js";
-import { reach, wakes } from "./peers.js";
-import { ago, isHeld, moment } from "./words.js";
+import { reach } from "./peers.js";
+import { whole } from "./picture.js";
+import { ago, isHeld, moment, wokenOf } from "./words.js";
 
 export class PeerDetail {
   constructor({ picture, link, deeds, open }, address) {
@@ -24,7 +25,7 @@ export class PeerDetail {
   async load() {
     const told = await this.link.call("peers", { after: before(this.address) }).catch(() => null);
     const found = told?.peers.find((each) => each.address === this.address);
-    if (found) this.picture.peers.set(this.address, { ...this.picture.peers.get(this.address), ...found, load: [found.busy, found.slots, found.waiting, found.unread] });
+    if (found) this.picture.peers.set(this.address, whole(found));
     this.shown = "";
     this.draw();
   }
@@ -46,8 +47,9 @@ export class PeerDetail {
     this.state.replaceChildren(el("span", { class: `dot ${peer.state}` }), peer.state, peer.since_ms ? ` for ${ago(peer.since_ms, this.picture.now)}` : "");
     this.facts.replaceChildren(
       facts([
-        ["Reached", reach(peer, this.picture.now)],
-        ["Woken by", wakes(peer)],
+        ["Now", reach(peer, this.picture.now)],
+        ["Woken", wokenOf(peer.load)],
+        ["Runs", peer.runners?.map((each) => (each === "exec" ? "commands, as they are" : `${each}: takes prompts`)).join(", ")],
         ["Away", peer.away_text],
         ["Tasks", slots ? `${busy} of ${slots} slots` : ""],
         ["Queues", peer.queues?.join(", ")],

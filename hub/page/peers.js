@@ -2,7 +2,7 @@
 
 import { el, say, set, svg } from "./dom.js";
 import { List } from "./list.js";
-import { ago, byName, count, isHeld, many } from "./words.js";
+import { ago, byName, count, isHeld, many, wokenOf } from "./words.js";
 
 const KINDS = [["agent", "Agents"], ["matrix", "Matrices"], ["operator", "Operators"]];
 const ORDER = { online: 0, away: 1, offline: 2 };
@@ -51,7 +51,7 @@ export class Peers {
       const [, offered, , unread] = peer.load;
       set(dot, "class", `dot ${peer.state}`);
       say(name, peer.address.split("/")[1]);
-      set(name, "title", `${peer.address} is ${peer.state}`);
+      set(name, "title", `${peer.address} is ${peer.state}; ${wokenOf(peer.load)}`);
       say(letters, unread ? `${count(unread)} unread` : "");
       slots.update(Math.min(offered, this.doing.get(peer.address)?.length ?? 0), offered);
       say(below, this.#below(peer));
@@ -70,19 +70,11 @@ export class Peers {
 /** How a peer can be reached now, in one line. */
 export function reach(peer, now) {
   const waits = peer.load[2] ? `; ${many(peer.load[2], "message waits", "messages wait")}` : "";
-  const wake = wakes(peer);
-  if (peer.state === "offline") {
-    const since = peer.since_ms ? `gone for ${ago(peer.since_ms, now)}` : "never came";
-    return `${since}${wake ? `, woken by ${wake}` : ""}${waits}`;
-  }
+  if (peer.state === "offline") return `${peer.since_ms ? `gone for ${ago(peer.since_ms, now)}` : "never came"}${waits}`;
   if (peer.state === "away") return `away${peer.away_text ? `: ${peer.away_text}` : ""}`;
   if (peer.load[1]) return peer.load[0] < peer.load[1] ? `is free for ${many(peer.load[1] - peer.load[0], "task")}` : "all its slots are taken";
-  if (peer.sessions?.some((session) => session.answers)) return "is asked and answers at once";
-  return "gets messages at once";
+  return wokenOf(peer.load) + waits;
 }
-
-/** How it says that it can be woken. */
-export const wakes = (peer) => peer.wake ?? peer.sessions?.map((session) => session.wake).find(Boolean) ?? "";
 
 function byPresence(a, b) {
   return ORDER[a.state] - ORDER[b.state] || byName(a.address, b.address);

@@ -1,6 +1,6 @@
 // The picture of the hub: what was read when the link opened, and what the feed told since.
 
-import { isHeld, isOver, STAGES, textOf } from "./words.js";
+import { isHeld, isOver, STAGES, textOf, WAKES } from "./words.js";
 
 const KEPT = 400; // tasks, and messages
 const PULSES = 120; // seconds that are drawn
@@ -105,8 +105,7 @@ export class Picture extends EventTarget {
       if (!told.is_cut) break;
     }
     if (reading !== this.#reading) return;
-    this.peers = new Map(found.map((each) => [each.address, { ...each, load: [each.busy, each.slots, each.waiting, each.unread] }]));
-    for (const peer of this.peers.values()) peer.queues = [...new Set(peer.sessions.flatMap((each) => each.queues))];
+    this.peers = new Map(found.map((each) => [each.address, whole(each)]));
   }
 
   #listed(facts) {
@@ -246,6 +245,13 @@ const TAKES = {
   pulse: Picture.prototype.takePulse,
 };
 const SHOWN_IN = { sent: "sent", progress: "tasks", receipts: "messages" };
+
+/** A peer as a list tells it, with what the feed tells of it. */
+export function whole(facts) {
+  const { busy, slots, waiting, unread, wake, sessions } = facts;
+  const all = (name) => [...new Set(sessions.flatMap((each) => each[name] ?? []))];
+  return { ...facts, load: [busy, slots, waiting, unread, WAKES.indexOf(wake)], queues: all("queues"), runners: all("runner") };
+}
 
 export const deadKey = (letter) => `${letter.seq} ${letter.to}`;
 

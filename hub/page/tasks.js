@@ -82,7 +82,7 @@ export class Tasks {
       say(time, ago(isHeld(task.state) || isOver(task.state) ? task.updated_ms : task.sent_ms, now));
       set(time, "title", isHeld(task.state) ? "since when it is like this" : "how long ago");
       say(tail, lineBelow(task));
-      set(tail, "class", `tail ${task.state === "input-required" ? "asks" : isOver(task.state) ? "bad" : ""}`);
+      set(tail, "class", `tail ${task.state === "input-required" ? "asks" : task.state === "failed" || task.state === "dead" ? "bad" : ""}`);
       tail.hidden = !tail.textContent;
     };
     return { node, update };

@@ -65,6 +65,16 @@ export function size(bytes) {
   return bytes < 1024 * 1024 ? `${(bytes / 1024).toFixed(1)} KiB` : `${(bytes / 1024 / 1024).toFixed(1)} MiB`;
 }
 
+/** How a peer can be woken, in the hub's order. */
+export const WAKES = ["now", "next-turn", "asking", "no"];
+const WOKEN = {
+  "now": "gets what is sent at once",
+  "next-turn": "is told with its next turn",
+  "asking": "sees what is sent when it asks",
+  "no": "not connected; what is sent waits",
+};
+export const wokenOf = (load) => WOKEN[WAKES[load[4]]];
+
 /** The order of names in which 2 comes before 10. */
 export const byName = new Intl.Collator(undefined, { numeric: true }).compare;
 

@@ -133,14 +133,14 @@ def test_a_dead_letter_is_told_of_and_what_became_of_it(hub: FakeHub, watcher: W
 
 
 def test_who_comes_goes_or_is_away_is_told_with_its_load(hub: FakeHub, watcher: Watcher) -> None:
-    agent = hub.join("agent/a", slots=3, queues=("queue/q",))
+    agent = hub.join("agent/a", slots=3, queues=("queue/q",), about={"runner": "exec"})
     (told,) = watcher.news()["peers"]
-    assert (told["address"], told["state"], told["load"]) == ("agent/a", "online", [0, 3, 0, 0])
-    assert told["queues"] == ["queue/q"]
+    assert (told["address"], told["state"], told["load"]) == ("agent/a", "online", [0, 3, 0, 0, 0])
+    assert (told["queues"], told["runners"]) == (["queue/q"], ["exec"])
     agent.call("presence.set", state="away", text="lunch")
     agent.vanish()
     told = watcher.news()["peers"][-1]
-    assert (told["state"], told["away_text"], told["load"]) == ("offline", "lunch", [0, 0, 0, 0])
+    assert (told["state"], told["away_text"], told["load"]) == ("offline", "lunch", [0, 0, 0, 0, 3])
 
 
 def test_that_something_was_decided_about_keys_is_told_without_what(hub: FakeHub, watcher: Watcher) -> None:
@@ -192,11 +192,11 @@ def test_the_pulse_counts_a_second_and_says_how_long_things_took(hub: FakeHub, w
 def test_loads_are_told_when_they_change(hub: FakeHub, watcher: Watcher) -> None:
     sender = hub.join("operator/o")
     hub.join("agent/a", slots=2)
-    assert watcher.pulse()["loads"]["agent/a"] == [0, 2, 0, 0]
+    assert watcher.pulse()["loads"]["agent/a"] == [0, 2, 0, 0, 0]
     assert watcher.pulse()["loads"] == {}
     sender.submit("agent/a")
     sender.send("agent/a")
-    assert watcher.pulse()["loads"] == {"agent/a": [1, 2, 1, 1]}
+    assert watcher.pulse()["loads"] == {"agent/a": [1, 2, 1, 1, 0]}
 
 
 # To whom, and how much.

@@ -115,6 +115,31 @@ def test_a_peer_that_speaks_now_and_then_stays_online(hub: FakeHub) -> None:
     assert _of(operator, "matrix/m")["state"] == "online"
 
 
+@pytest.mark.parametrize(
+    ("text", "fields", "wake"),
+    [
+        ("agent/a", {"slots": 1}, "now"),
+        ("matrix/m", {"credit": 5}, "now"),
+        ("matrix/m", {"about": {"answers": "yes"}}, "now"),
+        ("matrix/m", {}, "asking"),
+        ("matrix/m", {"credit": 5, "about": {"wake": "next-turn"}}, "next-turn"),
+        ("matrix/m", {"about": {"wake": "by magic"}}, "asking"),
+    ],
+)
+def test_how_a_peer_can_be_woken_is_told(hub: FakeHub, text: str, fields: dict[str, Any], wake: str) -> None:
+    operator, peer = hub.join("operator/o"), hub.join(text, **fields)
+    assert _of(operator, text)["wake"] == wake
+    peer.vanish()
+    assert _of(operator, text)["wake"] == "no"
+
+
+def test_the_session_that_is_woken_soonest_counts(hub: FakeHub) -> None:
+    operator = hub.join("operator/o")
+    for wake in ("asking", "next-turn", "no"):
+        hub.join("matrix/m", about={"wake": wake})
+    assert _of(operator, "matrix/m")["wake"] == "next-turn"
+
+
 # Set by hand.
 
 
