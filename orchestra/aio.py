@@ -79,7 +79,7 @@ from .limits import (
     PROGRESS_BYTES_MAX,
 )
 from .stage import ACKED, DEAD, DELIVERED, STAGES, has_reached
-from .state import HubCard, StateFolder, default_folder, this_operator
+from .state import HubCard, StateFolder, default_folder
 from .subscription import Line, Subscription
 from .task import Priority, TaskState
 from .terms import PLAIN, Terms
@@ -1227,7 +1227,8 @@ def connect(
 
     Args:
         state: the folder; `ORCHESTRA_STATE` or the user's own without it.
-        address: who to be; this user's operator without it. Its key must be in the folder, unless `key` is given.
+        address: who to be; without it this user's operator, or the one peer that this machine joined as. Its key must
+            be in the folder, unless `key` is given.
         patience_s: seconds to try a hub that does not answer; None tries for ever.
         slots: for agents: how many tasks at once.
         queues: for agents: the queues to serve.
@@ -1239,7 +1240,7 @@ def connect(
         HubUnreachable, KeyRefused: as the hub says.
     """
     folder = StateFolder(Path(state or os.environ.get("ORCHESTRA_STATE") or default_folder()))
-    who = parse_peer(address) if address else this_operator()
+    who = parse_peer(address) if address else folder.default_peer()
 
     async def opening() -> Client:
         folder.read_card()

@@ -24,8 +24,10 @@ from typing import Final
 import platformdirs
 
 from .address import Address, Kind
-from .errors import HubUnreachable, StateFault, StorageFault, is_full
+from .errors import HubUnreachable, KeyFault, StateFault, StorageFault, is_full
 
+_PEER_KINDS: Final = (Kind.AGENT, Kind.MATRIX, Kind.OPERATOR)
+_PEERS_SHOWN: Final = 5
 IPC_PATH_BYTES_MAX: Final = 100  # a Unix socket's path may have 107; libzmq adds a little
 
 
@@ -82,6 +84,25 @@ class StateFolder:
 
     def key_of(self, address: Address) -> Path:
         return self.path / "keys" / f"{address.kind}-{address.name}.key"
+
+    def peers(self) -> list[Address]:
+        """Return whose keys are in the folder, but for the hub's."""
+        names = (path.name.removesuffix(".key").partition("-") for path in self.path.glob("keys/*-*.key"))
+        return sorted((Address(Kind(kind), name) for kind, _, name in names if kind in _PEER_KINDS), key=str)
+
+    def default_peer(self) -> Address:
+        """Return who to be where nobody says it: this user's operator, or on a machine that joined as one peer, that.
+
+        Raises:
+            KeyFault: if there are several others, and no key of the operator.
+        """
+        operator, known = this_operator(), self.peers()
+        if operator in known or not known:
+            return operator
+        if len(known) > 1:
+            shown = ", ".join(map(str, known[:_PEERS_SHOWN]))
+            raise KeyFault(f"{self.path} has no key of {operator}, but of {shown}; choose one with --as")
+        return known[0]
 
     def ipc_endpoint(self) -> str | None:
         """The endpoint for this machine, or None where the path is too long for a socket."""

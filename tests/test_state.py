@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestra.address import parse_address, parse_peer
-from orchestra.errors import HubUnreachable, StateFault
+from orchestra.errors import HubUnreachable, KeyFault, StateFault
 from orchestra.state import IPC_PATH_BYTES_MAX, HubCard, StateFolder, this_operator
 
 
@@ -96,3 +96,21 @@ def test_a_folder_that_can_not_be_written_is_told_with_the_way_out(
     monkeypatch.setattr("orchestra.state.os.access", lambda path, mode: False)  # root, too, is refused so
     with pytest.raises(StateFault, match="can't be written; choose another with --state"):
         StateFolder(tmp_path / "state").make()
+
+
+def test_who_to_be_is_the_operator_or_the_one_peer_that_joined_here(tmp_path: Path) -> None:
+    folder = StateFolder(tmp_path)
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    assert folder.default_peer() == this_operator()
+    for name in ("hub.key", "hub-next.key", "hub-tokens.key", "matrix-a-b.key.old", ".matrix-x.key.1f"):
+        (keys / name).touch()
+    assert folder.default_peer() == this_operator()
+    (keys / "matrix-a-b.key").touch()
+    assert folder.peers() == [parse_peer("matrix/a-b")]
+    assert folder.default_peer() == parse_peer("matrix/a-b")
+    (keys / "agent-x.key").touch()
+    with pytest.raises(KeyFault, match="of agent/x, matrix/a-b; choose one with --as"):
+        folder.default_peer()
+    folder.key_of(this_operator()).touch()
+    assert folder.default_peer() == this_operator()

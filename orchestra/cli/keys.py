@@ -15,7 +15,7 @@ import click
 from orchestra.address import Address, Kind, parse_peer
 from orchestra.errors import NotFound
 from orchestra.limits import INVITATION_S_MAX, INVITATION_USES_MAX, KEY_OVERLAP_S_MAX
-from orchestra.state import StateFolder, default_folder, this_operator
+from orchestra.state import StateFolder, default_folder
 
 from .shared import (
     CONFLICT,
@@ -156,10 +156,11 @@ def join(code: str | None, state: Path | None, as_json: bool) -> None:
     click.echo(f"{who} is in: connected to {', '.join(invitation.card.endpoints)}")
     say(f"its key is {folder.key_of(who)}")
     where = f" --state {folder.path}" if state else ""
+    as_who = "" if folder.default_peer() == who else f" --as {who}"
     following = {
         Kind.AGENT: f"orchestra-agent {who.name} --queue default{where} -- claude -p",
-        Kind.MATRIX: f"orchestra memory message --inbox{where}" if clone else f"orchestra inbox --as {who}{where}",
-        Kind.OPERATOR: f"orchestra status --as {who}{where}",
+        Kind.MATRIX: f"orchestra memory message --inbox{where}" if clone else f"orchestra inbox{as_who}{where}",
+        Kind.OPERATOR: f"orchestra status{as_who}{where}",
     }
     if clone:
         say(f"the clone {clone} is {who} from now on")
@@ -329,8 +330,9 @@ def unseal_(peer: str | None, state: Path | None) -> None:
 
 
 def _key_file(peer: str | None, state: Path | None) -> tuple[Address, Path]:
-    who = parse_peer(peer) if peer else this_operator()
-    return who, StateFolder(state or default_folder()).key_of(who)
+    folder = StateFolder(state or default_folder())
+    who = parse_peer(peer) if peer else folder.default_peer()
+    return who, folder.key_of(who)
 
 
 @keys.command()

@@ -193,7 +193,7 @@ def client_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "address",
         envvar="ORCHESTRA_ADDRESS",
         default=None,
-        show_default="your operator address",
+        show_default="your operator, or who this machine joined as",
         help="Peer to act as; its key must be in the state folder.  [env: ORCHESTRA_ADDRESS]",
     )(command)
     return state_option(command)

@@ -36,6 +36,15 @@ def test_two_machines_in_two_commands(place: Place, far: str) -> None:
     agent.kill()
 
 
+def test_who_joined_acts_as_itself_without_saying_so(place: Place, far: str) -> None:
+    place.hub()
+    joined = place.run("join", _code(place, "operator/far"), "--state", far)
+    assert f"next: orchestra status --state {far}" in joined.stderr
+    assert place.run("status", "--state", far).code == 0
+    place.run("join", _code(place, "matrix/m"), "--state", far)
+    assert "choose one with --as" in place.run("status", "--state", far).assert_is_one_sentence(3)
+
+
 def test_a_used_code_says_so(place: Place, far: str) -> None:
     place.hub()
     code = _code(place, "matrix/m")

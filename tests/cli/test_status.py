@@ -44,16 +44,17 @@ def test_status_shows_what_waits_since_when_and_what_is_kept(desk: Place, known:
 
 def test_peers_shows_who_is_connected_and_what_they_serve(desk: Place) -> None:
     rows = [line.split("\t") for line in desk.run("peers").stdout.splitlines()]
-    assert rows[0] == ["PEER", "STATE", "SINCE", "TASKS", "SERVES", "HOST"]
+    assert rows[0] == ["PEER", "STATE", "SINCE", "TASKS", "SERVES", "HOST", "MAY"]
     agents = {row[0]: row for row in rows if row[0].startswith("agent/exec")}
     assert agents.keys() == {"agent/exec-1", "agent/exec-2"}
     for row in agents.values():
-        assert (row[1], row[3], row[4]) == ("online", "0 of 1", "queue/default")
+        assert (row[1], row[3], row[4], row[6]) == ("online", "0 of 1", "queue/default", "as its kind")
 
 
 def test_one_peer_is_shown_with_its_sessions(desk: Place, known: Callable[[str], str]) -> None:
     shown = desk.run("peers", "agent/exec-1").stdout
     assert re.search(r"^peer +agent/exec-1  generation 1$", shown, re.MULTILINE)
+    assert "\nmay       receive read:* send:* serve:*  (what its kind may)\n" in shown
     assert re.search(r"^state +online, since \d+ s ago$", shown, re.MULTILINE)
     assert re.search(r"^\d+\t\d+ s ago\t\S+\t\d+\torchestra\.agents\.cli\tqueue/default\t$", shown, re.MULTILINE)
     away = known("matrix/seen-never")
