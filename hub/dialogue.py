@@ -286,8 +286,9 @@ class Dialogue:
                 later.append(seq)
             else:
                 pairs += (seq, lease)
-        said: list[Record] = [[ACK, STAGES.index(stage), pairs]] if pairs else []
-        self._credit_due += len(pairs) // 2
+        said: list[Record] = []
+        if pairs:
+            said += [ACK, STAGES.index(stage), pairs], [CREDIT, len(pairs) // 2, None]
         self._written = [seq for seq in self._written if seq in self._leases]
         if later and stage != STAGES[1]:
             if len(later) > LIST_ROWS_MAX:

@@ -13,6 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from orchestra.hub.dialogue import MODERN
 from orchestra.hub.settings import GatewaySettings
 
+from . import spoken
 from .livehub import LiveHub, soon
 
 GATEWAY = GatewaySettings(port=0)
@@ -41,15 +42,20 @@ class Browser:
         self.told: list[dict[str, Any]] = []
         self._last = 0
 
+    async def _next(self) -> dict[str, Any]:
+        message = json.loads(await soon(self.socket.recv()))
+        spoken.check(message)
+        return dict(message)
+
     async def say(self, **message: Any) -> None:
         await self.socket.send(json.dumps(message))
 
     async def hear(self, kind: str, **wanted: Any) -> dict[str, Any]:
         """Return the next message of this type with these fields; the others stay in `told`."""
         while True:
-            message = json.loads(await soon(self.socket.recv()))
+            message = await self._next()
             if message["type"] == kind and all(message.get(name) == value for name, value in wanted.items()):
-                return dict(message)
+                return message
             self.told.append(message)
 
     async def ask(self, **message: Any) -> dict[str, Any]:
@@ -57,9 +63,9 @@ class Browser:
         self._last += 1
         await self.say(**message, id=f"n{self._last}")
         while True:
-            answer = json.loads(await soon(self.socket.recv()))
+            answer = await self._next()
             if answer.get("id") == f"n{self._last}":
-                return dict(answer)
+                return answer
             self.told.append(answer)
 
     async def call(self, method: str, **params: Any) -> Any:
