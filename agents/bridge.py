@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from orchestra.aio import Client
-from orchestra.errors import BadFile, NotAllowed, NotFound, OrchestraError, PeerError, StateFault
+from orchestra.errors import BadFile, NotAllowed, NotFound, OrchestraError, PeerError, StateFault, UnknownRecipient
 from orchestra.job import decode_job
 from orchestra.limits import FILES_OPEN_MAX
 from orchestra.task import TaskState
@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 _PAUSE_S: Final = 1.0  # before what the hub has no room for is sent again,
 _PAUSE_S_MAX: Final = 30.0  # and before any later try
+_ABSENT_S: Final = 10.0  # before a file is looked at again for whose agent the hub takes nothing
 _DAY_S: Final = 86_400.0
 _TIDY_S: Final = 3600.0  # between two looks at what was put away
 
@@ -105,7 +106,9 @@ class Bridge:
                 self._scan(name)
 
     def _scan(self, name: str) -> None:
-        if not self._holds(name):
+        if len(self._open) >= FILES_OPEN_MAX:
+            self._is_full = True
+        if self._is_full or not self._holds(name):
             return
         try:
             with Folder(self._settings.inbox / name, self._settings.trust) as folder:
@@ -191,7 +194,7 @@ class Bridge:
             self._names.get(claim.folder, set()).discard(os.fsdecode(claim.name))
             if not work.cancelled() and (fault := work.exception()) is not None and not self._failed.done():
                 self._failed.set_exception(fault)
-            if self._is_full:
+            if self._is_full and len(self._open) <= FILES_OPEN_MAX * 4 // 5:
                 self._is_full = False
                 for name in self._folders():
                     self._watch.look_again(name)
@@ -202,6 +205,11 @@ class Bridge:
         await self._claims.put(claim)
         try:
             seq = await self._store(claim, arrival)
+        except (UnknownRecipient, NotAllowed) as error:  # no fault of the file, and somebody may mend it
+            self._intake.tell_once(f"tasks of folder {claim.folder} wait for {claim.address}: {error}")
+            await self._claims.drop(claim)  # with the address: it may be mapped otherwise by then
+            await asyncio.sleep(_ABSENT_S)
+            return
         except PeerError as error:
             if error.is_fatal:
                 raise

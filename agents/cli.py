@@ -130,13 +130,11 @@ def _files(inbox: Path | None, outbox: Path | None, owner: str | None, runner: R
         raise click.UsageError("name both folders: --file-inbox INBOX/1 --file-outbox OUTBOX/1")
     if runner is not Runner.COMMAND:
         raise click.UsageError("task files hold prompts; name the program that gets them after --")
-    from .place import folder_of_agent, trust_in
+    from .place import check_root, folder_of_agent, trust_in
 
-    return FileSettings(
-        folder_of_agent(inbox, "--file-inbox"),
-        folder_of_agent(outbox, "--file-outbox"),
-        trust_in(owner, "--file-owner"),
-    )
+    trust, folder = trust_in(owner, "--file-owner"), folder_of_agent(inbox, "--file-inbox")
+    check_root(folder.parent, trust)
+    return FileSettings(folder, folder_of_agent(outbox, "--file-outbox"), trust)
 
 
 async def _work_files(settings: AgentSettings, stop_with_stdin: bool) -> None:

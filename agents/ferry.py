@@ -26,7 +26,7 @@ from .bridge import Bridge, claims_of, hold_inbox, remind
 from .claims import Claims
 from .oldagent import OldAgent
 from .parting import parting_word
-from .place import trust_in
+from .place import check_root, trust_in
 from .settings import AgentSettings, BridgeSettings
 
 logger = logging.getLogger(__name__)
@@ -51,13 +51,15 @@ def run(
     """
     if until is not None:
         parting_word(until, date.today())
+    trust, root = trust_in(owner, "--owner"), _folder(inbox, "--inbox")
+    check_root(root, trust)
     settings = BridgeSettings(
         address=address,
         state=state,
-        inbox=_folder(inbox, "--inbox"),
+        inbox=root,
         outbox=_folder(outbox, "--outbox"),
         agents=parse_map(agent_map, serve),
-        trust=trust_in(owner, "--owner"),
+        trust=trust,
         until=until,
     )
     asyncio.run(_run(settings, stop_with_stdin))

@@ -6,7 +6,7 @@ import os
 import pwd
 from pathlib import Path
 
-from orchestra.errors import BadOption, StateFault
+from orchestra.errors import BadFile, BadOption, StateFault
 from orchestra.limits import FILE_BYTES_MAX
 
 from .trust import Trust
@@ -27,6 +27,19 @@ def folder_of_agent(path: Path, option: str) -> Path:
             f"{option} {path} holds folders of several agents; give the one of this agent: {path}/{within.name}"
         )
     return found
+
+
+def check_root(path: Path, trust: Trust) -> None:
+    """Check the folder that holds those of the agents, which others could exchange if they could write it.
+
+    Raises:
+        StateFault: if they can.
+    """
+    found = path.stat()
+    try:
+        trust.check_folder(mode=found.st_mode, uid=found.st_uid, name=str(path))
+    except BadFile as fault:
+        raise StateFault(f"no file in {path} can be trusted: {fault}") from fault
 
 
 def trust_in(owner: str | None, option: str) -> Trust:

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from orchestra.errors import BadFile
+
 from .claims import Claim, Claims, Step
 from .folder import Folder
 from .intake import shown
@@ -40,32 +42,35 @@ class Replies:
 
         `keep` keeps the result with the claim too. Waits for a disk that is full.
         """
-        pause_s = _PAUSE_S
-        while True:
-            try:
-                with self._folder(claim.folder) as folder:
-                    folder.write_draft(_draft(claim), data)
-                break
-            except OSError as exc:
-                if pause_s == _PAUSE_S:
-                    logger.warning(
-                        "the result of task %s can't be written to %s: %s; trying again",
-                        shown(claim.task),
-                        self._folder_of(claim.folder),
-                        exc.strerror,
-                        extra={"action": "result_unwritten"},
-                    )
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, _PAUSE_S_MAX)
+        await self._insist(claim, lambda folder: folder.write_draft(_draft(claim), data))
         written = replace(claim, step=Step.WRITTEN, changed_ms=now_ms(), result=data if keep else b"")
         await self._claims.put(written)
         return written
 
     async def publish(self, written: Claim) -> None:
         """Give the draft of a written claim its name, if it has not got it already."""
-        with self._folder(written.folder) as folder:
-            folder.publish(_draft(written), f"result_{written.task}.json")
+        await self._insist(written, lambda folder: folder.publish(_draft(written), f"result_{written.task}.json"))
         await self._claims.put(replace(written, step=Step.ANSWERED, changed_ms=now_ms()))
+
+    async def _insist(self, claim: Claim, deed: Callable[[Folder], object]) -> None:
+        """Do something in the folder of a result, again and again until it can be done."""
+        pause_s = _PAUSE_S
+        while True:
+            try:
+                with self._folder(claim.folder) as folder:
+                    deed(folder)
+                return
+            except (OSError, BadFile) as exc:
+                if pause_s == _PAUSE_S:
+                    logger.warning(
+                        "the result of task %s can't be written to %s: %s; trying again",
+                        shown(claim.task),
+                        self._folder_of(claim.folder),
+                        exc,
+                        extra={"action": "result_unwritten"},
+                    )
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _PAUSE_S_MAX)
 
     def _folder(self, name: str) -> Folder:
         path = self._folder_of(name)

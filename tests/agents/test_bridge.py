@@ -246,20 +246,56 @@ def test_results_that_come_while_the_bridge_is_down_are_written_when_it_returns(
     run(scenario())
 
 
+def test_a_file_for_an_agent_that_is_not_known_yet_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("orchestra.agents.bridge._ABSENT_S", 0.02)
+    monkeypatch.setattr("orchestra.agents.watch.FILE_SWEEP_S", 0.05)
+
+    async def scenario() -> None:
+        async with house(tmp_path) as old:
+            old.drop()
+            async with old.bridge("1=late"):
+                await until(
+                    lambda: "wait for agent/late: no peer agent/late is known" in caplog.text, "the log to say so"
+                )
+                old.hub.enrol("agent/late")
+                await until(lambda: old.has(".taken"), "the file to be taken")
+            assert not old.has(".refused")
+
+    run(scenario())
+
+
 def test_what_the_hub_refuses_is_put_away_and_what_it_lost_is_answered_with_an_error(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with house(tmp_path) as old:
-            (old.inbox / "2").mkdir()
-            lost = old.inbox / "2" / "b.json"
             old.drop()
             async with old.claims() as claims:
                 await claims.put(old.claim(step=Step.STORED, seq=999))
+            taken = old.drop("b.json", id=8)
+            async with old.hub.connect(str(this_operator())) as client:  # its key is used for something else
+                await client.send("agent/1", "x", key=key_of(str(old.inbox / "1"), b"b.json", taken.read_bytes()))
             async with old.bridge():
-                lost.write_text('{"id": 1, "prompt": "x"}')
-                await until((lost.parent / ".refused" / "b.json.reason").exists, "the refusal")
-                assert "no peer agent/2" in (lost.parent / ".refused" / "b.json.reason").read_text()
+                await until(lambda: old.has(".refused", "b.json.reason"), "the refusal")
+                assert "the hub does not take it" in (old.inbox / "1" / ".refused" / "b.json.reason").read_text()
                 await until(old.has_result, "the result")
                 assert "does not have task 999 any more" in old.result()["error"]
+
+    run(scenario())
+
+
+def test_a_result_that_can_not_be_written_is_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("orchestra.agents.reply._PAUSE_S", 0.02)
+
+    async def scenario() -> None:
+        async with house(tmp_path) as old, old.bridge():
+            (old.outbox / "1").write_text("no folder")
+            old.drop()
+            await until(lambda: "can't be written to" in caplog.text, "the log to say so")
+            (old.outbox / "1").unlink()
+            await until(old.has_result, "the result")
 
     run(scenario())
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ..system.programs import ORCHESTRA, Place, free_port, wait_until
+from ..system.programs import AGENT, ORCHESTRA, Place, free_port, wait_until
 
 
 @pytest.fixture
@@ -64,13 +64,38 @@ def test_a_bridge_does_not_start_after_its_last_day_and_warns_before(place: Plac
         (("--agent-map", "coder-1"), 2, "1=coder-1"),
         (("--owner", "nobody-of-this-name"), 2, "no user"),
         (("--inbox", "missing"), 5, "is no folder"),
+        (("--inbox", "shared"), 5, "chmod go-w"),
     ],
 )
 def test_what_can_not_be_meant_is_one_sentence(
     place: Place, folders: tuple[str, ...], options: tuple[str, ...], code: int, why: str
 ) -> None:
+    shared = place.folder / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
     assert why in place.run("bridge", "files", *folders, *options).assert_is_one_sentence(code)
 
 
 def test_without_a_hub_that_was_ever_started_it_says_how_to_start_one(place: Place, folders: tuple[str, ...]) -> None:
     assert "orchestra up" in place.run("bridge", "files", *folders).assert_is_one_sentence(4)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "why"),
+    [
+        (("--file-inbox", "inbox/1", "--", "cat"), 2, "name both folders"),
+        (("--file-inbox", "inbox/1", "--file-outbox", "outbox/1", "--runner", "exec"), 2, "task files hold prompts"),
+        (("--file-inbox", "inbox", "--file-outbox", "outbox/1", "--", "cat"), 5, "inbox/1"),
+        (("--file-inbox", "inbox/2", "--file-outbox", "outbox/1", "--", "cat"), 5, "is no folder"),
+        (("--file-inbox", "shared/1", "--file-outbox", "outbox/1", "--", "cat"), 5, "chmod go-w"),
+    ],
+)
+def test_an_agent_says_what_is_wrong_with_its_folders(
+    place: Place, options: tuple[str, ...], code: int, why: str
+) -> None:
+    for name in ("inbox/1", "outbox/1", "shared/1"):
+        (place.folder / name).mkdir(parents=True)
+    (place.folder / "shared").chmod(0o777)
+    ended = place.run("coder-1", *options, program=AGENT)
+    assert (ended.code, why in ended.stderr) == (code, True), ended.stderr
+    assert "Traceback" not in ended.stderr
