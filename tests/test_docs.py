@@ -170,6 +170,16 @@ def test_every_limit_of_the_docs_has_the_value_it_has_in_the_code() -> None:
     assert not wrong, f"docs/operations.md: {'; '.join(wrong)}"
 
 
+def test_every_bound_of_the_security_page_is_the_one_in_the_code() -> None:
+    rows = re.findall(
+        r"^\| [^|]+ \| ([\d.,]+) ?(MiB|s|) \| `([A-Z_]+)` \|$", _table(_read("docs/security.md"), "what"), re.MULTILINE
+    )
+    assert len(rows) > 10
+    scale = {"": 1, "MiB": 1024**2, "s": 1000}
+    wrong = [name for shown, unit, name in rows if float(shown.replace(",", "")) * scale[unit] != getattr(limits, name)]
+    assert not wrong, f"docs/security.md has other values of: {', '.join(wrong)}"
+
+
 def test_every_environment_variable_is_documented() -> None:
     used = {
         name

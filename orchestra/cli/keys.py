@@ -302,31 +302,51 @@ def _rotate_hub(overlap: float, state: Path | None, as_json: bool) -> None:
 @click.argument("peer", metavar="PEER", required=False)
 @state_option
 def seal_(peer: str | None, state: Path | None) -> None:
-    """Seal the key file of PEER (without it: yours) with a passphrase.
+    """Seal the key file of PEER (without it: yours) with a passphrase; with PEER `hub`, those of the hub.
 
     Whoever starts PEER then types the passphrase, or has it in the file that ORCHESTRA_KEY_PASSPHRASE_FILE names.
     """
     from orchestra.keys import is_sealed, load_key, save_key
     from orchestra.passphrase import passphrase
 
-    who, path = _key_file(peer, state)
-    if is_sealed(path):
-        fail(f"{path} is sealed already; to give it another passphrase: orchestra keys unseal {who}", CONFLICT)
-    pair = load_key(path)
-    save_key(path, pair, owner=str(who), word=passphrase(f"key file {path}", is_new=True), is_new=False)
-    click.echo(f"{path} is sealed")
+    files = _key_files(peer, state)
+    word = b""
+    for owner, path in files:
+        if is_sealed(path):
+            name = peer or owner
+            fail(f"{path} is sealed already; to give it another passphrase: orchestra keys unseal {name}", CONFLICT)
+    for owner, path in files:
+        pair = load_key(path)
+        word = word or passphrase(f"key file {path}", is_new=True)
+        save_key(path, pair, owner=owner, word=word, is_new=False)
+        click.echo(f"{path} is sealed")
 
 
 @keys.command("unseal")
 @click.argument("peer", metavar="PEER", required=False)
 @state_option
 def unseal_(peer: str | None, state: Path | None) -> None:
-    """Take the passphrase off the key file of PEER (without it: yours)."""
+    """Take the passphrase off the key file of PEER (without it: yours); with PEER `hub`, off those of the hub."""
     from orchestra.keys import load_key, save_key
 
-    who, path = _key_file(peer, state)
-    save_key(path, load_key(path), owner=str(who), is_new=False)
-    click.echo(f"{path} needs no passphrase any more")
+    for owner, path in _key_files(peer, state):
+        save_key(path, load_key(path), owner=owner, is_new=False)
+        click.echo(f"{path} needs no passphrase any more")
+
+
+def _key_files(peer: str | None, state: Path | None) -> list[tuple[str, Path]]:
+    """Return whose keys are meant, and where they lie."""
+    if peer != "hub":
+        who, path = _key_file(peer, state)
+        return [(str(who), path)]
+    folder = StateFolder(state or default_folder())
+    found = [
+        ("the hub", folder.hub_key),
+        ("the hub, for tokens", folder.signing_key),
+        ("the hub, for tokens", folder.signing_key.with_name(f"{folder.signing_key.name}.old")),
+        ("the hub, the next one", folder.next_hub_key),
+    ]
+    return found[:2] + [(owner, path) for owner, path in found[2:] if path.exists()]
 
 
 def _key_file(peer: str | None, state: Path | None) -> tuple[Address, Path]:

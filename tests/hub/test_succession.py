@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from orchestra import aio, wire
 from orchestra.address import parse_peer
+from orchestra.cli.keys import keys
 from orchestra.enrol import join
 from orchestra.errors import HubUnreachable, TokenRefused
 from orchestra.hub.hubkeys import take_over
 from orchestra.hub.service import Hub
 from orchestra.hub.settings import HubSettings
 from orchestra.invitation import Invitation, decode_invitation
-from orchestra.keys import KeyPair, load_key, make_key_pair
+from orchestra.keys import KeyPair, is_sealed, load_key, make_key_pair
 from orchestra.limits import KEY_OVERLAP_S_MAX
 from orchestra.state import HubCard, StateFolder
 
@@ -158,6 +161,31 @@ def test_a_hub_that_was_stopped_in_between_takes_over_when_it_starts(tmp_path: P
             assert folder.read_card().public_key == made["public_key"]
         finally:
             again.close()
+
+    run(scenario())
+
+
+def test_a_hub_whose_keys_are_sealed_changes_them_and_they_stay_sealed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestra.passphrase._key", lambda word, salt: hashlib.sha256(salt + word).digest())
+    word = tmp_path / "word"
+    word.write_text("open sesame\n")
+    word.chmod(0o600)
+    monkeypatch.setenv("ORCHESTRA_KEY_PASSPHRASE_FILE", str(word))
+
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub:
+            folder = hub.folder
+        sealed = CliRunner().invoke(keys, ["seal", "hub", "--state", str(folder.path)])
+        assert sealed.output == f"{folder.hub_key} is sealed\n{folder.signing_key} is sealed\n"
+        async with live_hub(tmp_path) as hub, hub.connect("operator/o") as operator:
+            old = hub.public_key
+            await soon(operator.call("hub.rotate", overlap_ms=0))
+            await until(lambda: hub.public_key != old, "the new key")
+            assert load_key(folder.hub_key).public == hub.public_key
+        assert is_sealed(folder.hub_key)
+        assert is_sealed(folder.signing_key)
 
     run(scenario())
 
