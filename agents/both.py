@@ -69,7 +69,12 @@ async def _reach(settings: AgentSettings) -> aio.Client:
     while True:
         try:
             await enrol_here(settings.state, settings.address)
-            return await aio.connect(state=settings.state.path, address=str(settings.address), queues=settings.queues)
+            return await aio.connect(
+                state=settings.state.path,
+                address=str(settings.address),
+                queues=settings.queues,
+                about={"runner": str(settings.runner)},
+            )
         except (HubUnreachable, KeyFault) as error:
             if not is_told:
                 logger.warning("%s; until then only files are served", error, extra={"action": "hub_awaited"})

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -115,15 +116,17 @@ async def _take(settings: BridgeSettings, claims: Claims) -> None:
 async def _serve(settings: BridgeSettings, claims: Claims, name: str, stops: dict[str, Callable[[], object]]) -> None:
     """Let the old agent of the folder `name` do tasks of the hub; stopped by draining it."""
     address, queues = settings.agents.served[name]
-    async with await reach(settings.state, address, queues=queues) as client:
+    async with await reach(settings.state, address, queues=queues, about={"runner": "command"}) as client:
         chosen = AgentSettings(address, settings.state, queues=queues)
         old = OldAgent(chosen, client, bridge=settings, name=name, claims=claims)
         stops[name] = old.drain
         await old.run(ready=lambda: click.echo(f"bridge ready: {settings.inbox / name} for {address}"))
 
 
-async def reach(state: StateFolder, address: Address, *, queues: Sequence[str] = ()) -> aio.Client:
+async def reach(state: StateFolder, address: Address, **session: Any) -> aio.Client:
     """Connect as `address`, which this user's operator lets in; wait for a hub that does not answer, and say so once.
+
+    `session` is for `aio.connect`.
 
     Raises:
         OrchestraError: why that will never be: no hub was started here, the key is missing or refused.
@@ -137,7 +140,7 @@ async def reach(state: StateFolder, address: Address, *, queues: Sequence[str] =
             else:
                 key = await enrol_here(state, address, patience_s=patience_s)
             client = await aio.connect(
-                state=state.path, address=str(address), key=key, patience_s=patience_s, queues=queues
+                state=state.path, address=str(address), key=key, patience_s=patience_s, **session
             )
             break
         except HubUnreachable as error:

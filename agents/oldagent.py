@@ -69,7 +69,9 @@ class OldAgent(Worker):
                 if each.done():
                     each.result()
         finally:
-            for each in (working, *beside):
+            self.drain()
+            self.drain()  # also where this is cancelled: what the old agent has is given back, and has not failed
+            for each in beside:
                 each.cancel()
             await asyncio.gather(working, *beside, return_exceptions=True)
             lock.close()

@@ -41,6 +41,7 @@ def bridge() -> None:
 @click.option(
     "--until",
     type=click.DateTime(["%Y-%m-%d"]),
+    metavar="YYYY-MM-DD",
     default=None,
     help="The bridge's last day: it warns daily from two weeks before, and refuses to start after.",
 )
