@@ -47,9 +47,9 @@ class Chroma:
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
+        self._in, self._out = self._process.stdin.fileno(), pipe.Reader(self._process.stdout.fileno())
         os.set_blocking(self._in, False)
-        os.set_blocking(self._out, False)
+        os.set_blocking(self._process.stdout.fileno(), False)
         self._deadline = time.monotonic() + INDEX_START_S
         self._is_ready = False
         pipe.send(self._in, ["open"], deadline=self._deadline)
@@ -106,7 +106,7 @@ class Chroma:
 
     def _answer(self, operation: str, *, deadline: float) -> Any:
         try:
-            is_done, result = pipe.receive(self._out, deadline=deadline)
+            is_done, result = self._out.receive(deadline=deadline)
         except EOFError as exc:
             raise self._death(operation) from exc
         if not is_done:

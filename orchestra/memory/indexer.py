@@ -107,7 +107,7 @@ class Indexer:
         with asked:
             asked.setblocking(False)
             try:
-                what, *arguments = pipe.receive(asked.fileno(), deadline=time.monotonic() + _REQUEST_S)
+                what, *arguments = pipe.Reader(asked.fileno()).receive(deadline=time.monotonic() + _REQUEST_S)
                 if what == "wake":  # that it was woken is all
                     return
                 answer = self._answer(keeper, what, arguments)

@@ -70,6 +70,7 @@ class Keeper:
             while rows and (not made or time.monotonic() < end):
                 some, rows = rows[: self._embedder.texts_a_call], rows[self._embedder.texts_a_call :]
                 made += self._embed(some, texts)
+            self.fault = ""
         except EmbedFault as exc:
             self.fault, self._rest_until = str(exc), time.monotonic() + _REST_S
         vectors.keep(self._store, made, model=self._embedder.name)

@@ -35,7 +35,7 @@ def ask(path: Path, question: list[Any], *, within_s: float, is_answer_wanted: b
             pipe.send(line.fileno(), question, deadline=deadline)
             if not is_answer_wanted:
                 return None
-            is_done, result = pipe.receive(line.fileno(), deadline=deadline)
+            is_done, result = pipe.Reader(line.fileno()).receive(deadline=deadline)
         except (BlockingIOError, TimeoutError) as exc:  # too many wait already, or it is stopped
             raise TimeoutError from exc
         except (FileNotFoundError, ConnectionError, EOFError) as exc:

@@ -55,7 +55,7 @@ class Semantics:
             found = line.ask(self._place.socket, asked, within_s=within_s)
             return Near(**found)
         except ConnectionError:
-            near = self._here(question, filters, deadline=deadline, count_max=count_max)
+            near = self._here(plan.name, question, filters, deadline=deadline, count_max=count_max)
             self.start_indexer()  # afterwards, so that it does not take this question's time
             return near
         except TimeoutError:
@@ -124,18 +124,18 @@ class Semantics:
     def _place(self) -> IndexPlace:
         return IndexPlace(self.path)
 
-    def _here(self, question: str, filters: Filters, *, deadline: float, count_max: int) -> Near:
+    def _here(self, model: str, question: str, filters: Filters, *, deadline: float, count_max: int) -> Near:
         """Search in a thread of this process; when it is late, it is left to itself."""
         answers: queue.SimpleQueue[Near] = queue.SimpleQueue()
         threading.Thread(
-            target=lambda: answers.put(self._exact(question, filters, count_max)), name="meaning", daemon=True
+            target=lambda: answers.put(self._exact(model, question, filters, count_max)), name="meaning", daemon=True
         ).start()
         try:
             return answers.get(timeout=max(0.001, deadline - time.monotonic()))
         except queue.Empty:
-            return Near(reason=_LATE)
+            return Near(model=model, reason=_LATE)
 
-    def _exact(self, question: str, filters: Filters, count_max: int) -> Near:
+    def _exact(self, model: str, question: str, filters: Filters, count_max: int) -> Near:
         try:
             embedder = embedder_of(self.choice)
             assert embedder is not None
@@ -147,7 +147,7 @@ class Semantics:
                 found = cosines(vector, vectors.chosen(store, filters, model=embedder.name))
             return Near(best(found, count_max), EXACT, embedder.name, "the indexer was not running")
         except OrchestraError as exc:
-            return Near(reason=str(exc))
+            return Near(model=model, reason=str(exc))
 
     def _end_a_hung_one(self) -> None:
         """Kill an indexer that has said nothing for a minute: the next question starts another."""

@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 import select
 import time
-from typing import Any
+from typing import Any, Final
 
 import msgpack
 
 from orchestra.errors import IndexFault
 from orchestra.limits import INDEX_FRAME_BYTES_MAX
 
-_CHUNK = 1 << 16
+_CHUNK: Final = 1 << 16
+_HEAD: Final = 4
 
 
 def packed(value: Any) -> bytes:
     body = msgpack.packb(value)
-    return len(body).to_bytes(4, "little") + bytes(body)
+    return len(body).to_bytes(_HEAD, "little") + bytes(body)
 
 
 def send(descriptor: int, value: Any, *, deadline: float) -> None:
@@ -36,40 +37,47 @@ def send(descriptor: int, value: Any, *, deadline: float) -> None:
             continue
 
 
-def receive(descriptor: int, *, deadline: float) -> Any:
-    """Read one frame from a descriptor that does not block, by a time of the steady clock.
+class Reader:
+    """Reads frames from a descriptor that does not block. What came of one before its deadline is kept for later."""
 
-    Raises:
-        TimeoutError: if it did not come in time.
-        EOFError: if the other side is gone.
-        IndexFault: if it is no frame.
-    """
-    size = int.from_bytes(_exactly(descriptor, 4, deadline), "little")
-    if size > INDEX_FRAME_BYTES_MAX:
-        raise IndexFault(f"a frame of {size} bytes; the limit is {INDEX_FRAME_BYTES_MAX}")
-    try:
-        return msgpack.unpackb(_exactly(descriptor, size, deadline), strict_map_key=False)
-    except (ValueError, msgpack.UnpackException) as exc:
-        raise IndexFault("a frame that is none") from exc
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._held = bytearray()
 
+    def receive(self, *, deadline: float) -> Any:
+        """Read one frame, by a time of the steady clock.
 
-def _exactly(descriptor: int, size: int, deadline: float) -> bytes:
-    found = bytearray()
-    while len(found) < size:
-        _wait(descriptor, select.POLLIN, deadline)
+        Raises:
+            TimeoutError: if it did not come in time; it may be asked for again.
+            EOFError: if the other side is gone.
+            IndexFault: if it is no frame.
+        """
+        self._fill(_HEAD, deadline)
+        size = int.from_bytes(self._held[:_HEAD], "little")
+        if size > INDEX_FRAME_BYTES_MAX:
+            raise IndexFault(f"a frame of {size} bytes; the limit is {INDEX_FRAME_BYTES_MAX}")
+        self._fill(_HEAD + size, deadline)
+        body = bytes(self._held[_HEAD : _HEAD + size])
+        del self._held[: _HEAD + size]
         try:
-            chunk = os.read(descriptor, min(_CHUNK, size - len(found)))
-        except BlockingIOError:
-            continue
-        if not chunk:
-            raise EOFError
-        found += chunk
-    return bytes(found)
+            return msgpack.unpackb(body, strict_map_key=False)
+        except (ValueError, msgpack.UnpackException) as exc:
+            raise IndexFault("a frame that is none") from exc
+
+    def _fill(self, size: int, deadline: float) -> None:
+        while len(self._held) < size:
+            _wait(self._descriptor, select.POLLIN, deadline)
+            try:
+                chunk = os.read(self._descriptor, _CHUNK)
+            except BlockingIOError:
+                continue
+            if not chunk:
+                raise EOFError
+            self._held += chunk
 
 
 def _wait(descriptor: int, event: int, deadline: float) -> None:
     poll = select.poll()
     poll.register(descriptor, event)
-    left_ms = (deadline - time.monotonic()) * 1000
-    if left_ms < 0 or not poll.poll(left_ms):
+    if not poll.poll(max(0.0, (deadline - time.monotonic()) * 1000)):  # what is there is taken, however late
         raise TimeoutError

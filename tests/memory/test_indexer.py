@@ -1,0 +1,200 @@
+"""The indexer as a real process, used by the command line: it starts, serves, hangs, is killed, and goes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestra.memory.indexplace import IndexPlace, holder, read_json
+
+from ..system.programs import BOUND_S, PYTHON, Ended, Place, is_alive, wait_until
+from .memories import by_words
+
+COMES_S = 4 * BOUND_S  # ChromaDB is loaded meanwhile, on a machine that does other things
+pytestmark = pytest.mark.timeout(3 * COMES_S)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """A service whose vectors take no time."""
+
+    def do_POST(self) -> None:
+        texts = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["input"]
+        rows = [{"index": number, "embedding": list(_numbers(each))} for number, each in enumerate(texts)]
+        data = json.dumps({"data": rows}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def _numbers(text: str) -> memoryview:
+    return memoryview(by_words().embed([text])[0]).cast("f")
+
+
+class Clone(Place):
+    """A clone whose memory has a model. Its indexer is ended with the test."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        super().__init__(folder)
+        self.place = IndexPlace(folder / ".orchestra" / "memory.db")
+        self.url = url
+
+    def memory(self, *words: str, **more: str) -> Ended:
+        environment = {"ORCHESTRA_EMBED": "openai:by-words", "ORCHESTRA_EMBED_URL": self.url, **more}
+        return self.run("memory", *words, env=self.env(**environment))
+
+    @property
+    def pid(self) -> int:
+        return holder(self.place.lock)
+
+    def by(self, question: str = "hub") -> str:
+        """Return who answers what is near in meaning."""
+        return str(self.memory("recall", question, "--json").data["meaning"]["by"])
+
+    def until_chromadb(self) -> None:
+        wait_until(lambda: self.by() == "ChromaDB", "ChromaDB to answer", bound_s=COMES_S)
+        wait_until(
+            lambda: self.memory("stats", "--json").data["meaning"]["backend"] == "chromadb",
+            "ChromaDB to be checked",
+            bound_s=COMES_S,
+        )
+
+    def close(self) -> None:
+        super().close()
+        shutil.rmtree(self.place.memory.parent, ignore_errors=True)  # its indexer ends with it
+        if self.pid:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Iterator[Clone]:
+    pytest.importorskip("chromadb")
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as service:
+        thread = threading.Thread(target=service.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        folder = tmp_path / "web"
+        (folder / ".git").mkdir(parents=True)
+        clone = Clone(folder, f"http://127.0.0.1:{service.server_address[1]}/v1")
+        pids: list[int] = []
+        try:
+            yield clone
+        finally:
+            pids.append(clone.pid)
+            clone.close()
+            service.shutdown()
+            thread.join()
+            if pids[0]:
+                wait_until(lambda: not is_alive(pids[0]), "the indexer to end")
+
+
+def test_from_the_first_save_to_its_end(clone: Clone) -> None:
+    assert clone.memory("learn", "The hub hangs").stdout == "learning #1 is stored\n"
+    clone.until_chromadb()
+    pid = clone.pid
+    found = clone.memory("recall", "hub", "hangs")
+    assert found.stderr.startswith("1 found by full-text and meaning (ChromaDB)")
+    assert f"indexer: process {pid}" in clone.memory("stats").stdout
+    assert clone.memory("doctor").code == 0
+    # It hangs: words answer and the answer says so, the doctor too, and reindex ends it.
+    os.kill(pid, signal.SIGSTOP)
+    found = clone.memory("recall", "hub", "hangs")
+    assert found.stdout.startswith("#1  The hub hangs")
+    assert "only words were compared: the indexer did not answer within" in found.stderr
+    assert clone.memory("learn", "The hub hangs again").code == 0
+    doctor = clone.memory("doctor")
+    assert doctor.code == 1
+    assert f"the indexer ({pid}) does not answer" in doctor.stdout
+    healed = clone.memory("reindex")
+    assert (healed.code, healed.stdout) == (
+        0,
+        "2 memories indexed\n2 vectors of openai:by-words, 2 of them in ChromaDB; 2 were searched there, and found\n",
+    )
+    assert not is_alive(pid)
+    assert clone.memory("doctor").code == 0
+    # It is killed: the next command starts another.
+    clone.until_chromadb()
+    os.kill(clone.pid, signal.SIGKILL)
+    assert clone.by() in ("exact search", "")
+    clone.until_chromadb()
+    # The clone is removed: it goes.
+    pid = clone.pid
+    child = int(read_json(clone.place.state).get("pid", 0))
+    shutil.rmtree(clone.place.memory.parent)
+    wait_until(lambda: not is_alive(pid), "the indexer to end")
+    assert not is_alive(child)
+
+
+def test_it_ends_when_nobody_needs_it(clone: Clone) -> None:
+    clone.memory("learn", "The hub hangs", ORCHESTRA_INDEXER="0")
+    assert clone.pid == 0
+    environment = clone.env(ORCHESTRA_EMBED="openai:by-words", ORCHESTRA_EMBED_URL=clone.url)
+    command = [*PYTHON, "-m", "orchestra.memory.indexer", str(clone.place.memory), "0.2"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=COMES_S)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert not clone.place.socket.exists()
+    assert clone.memory("stats", "--json", ORCHESTRA_INDEXER="0").data["meaning"]["vectors"] == {"openai:by-words": 1}
+
+
+def test_a_second_one_goes_away_at_once(clone: Clone) -> None:
+    clone.memory("learn", "The hub hangs")
+    wait_until(lambda: clone.place.socket.exists(), "the indexer to come", bound_s=COMES_S)
+    pid = clone.pid
+    environment = clone.env(ORCHESTRA_EMBED="openai:by-words", ORCHESTRA_EMBED_URL=clone.url)
+    command = [*PYTHON, "-m", "orchestra.memory.indexer", str(clone.place.memory)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=COMES_S)
+    assert (done.returncode, done.stderr, clone.pid) == (0, "", pid)
+
+
+def test_without_an_indexer_everything_works_all_the_same(clone: Clone) -> None:
+    off = {"ORCHESTRA_INDEXER": "0"}
+    clone.memory("learn", "The hub hangs", **off)
+    fresh = clone.memory("recall", "hub", **off)
+    assert "new: only its words were compared" in fresh.stdout
+    assert "1 new memory was compared by words alone" in fresh.stderr
+    assert clone.memory("reindex", **off).code == 0
+    found = clone.memory("recall", "hub", "--json", **off).data
+    assert (found["sources"], found["meaning"]["waiting"]) == (["full-text", "meaning"], 0)
+    assert clone.pid == 0
+
+
+def test_what_is_wrong_is_told_and_one_command_heals_it(clone: Clone) -> None:
+    off = {"ORCHESTRA_INDEXER": "0"}
+    clone.memory("learn", "The hub hangs", **off)
+    service = clone.url
+    clone.url = "http://127.0.0.1:9/v1"
+    told = clone.memory("reindex", **off)
+    assert told.code == 1
+    assert "127.0.0.1 can't be reached" in told.stderr
+    found = clone.memory("recall", "hub", **off)
+    assert found.stdout.startswith("#1  The hub hangs")
+    assert "only words were compared: 127.0.0.1 can't be reached" in found.stderr
+    clone.url = service
+    assert clone.memory("reindex", **off).code == 0
+    assert clone.memory("doctor", **off).code == 0
+
+
+def test_another_model_is_taken_up_and_the_old_vectors_are_not_used(clone: Clone) -> None:
+    off = {"ORCHESTRA_INDEXER": "0"}
+    clone.memory("learn", "The hub hangs", **off)
+    clone.memory("reindex", **off)
+    other = {**off, "ORCHESTRA_EMBED": "ollama:another"}
+    assert clone.memory("recall", "hub", "--json", **other).data["meaning"]["by"] == "exact search"
+    stats = clone.memory("stats", **other).stdout
+    assert "0 vectors of ollama:another; of other models, not used: 1 openai:by-words" in stats
+    assert clone.memory("reindex", **other).code == 0
+    assert clone.memory("stats", "--json", **other).data["meaning"]["vectors"] == {"ollama:another": 1}
