@@ -459,6 +459,14 @@ def _task_retry(asked: Asked) -> Params:
     return {"seq": task.seq, "state": task.state.value}
 
 
+def _whoami(asked: Asked) -> Params:
+    session = asked.session
+    told: Params = {"address": session.peer.text, "grants": session.rights.shown()}
+    if session.token is not None:
+        told |= {"token": session.token.token_id, "ends_ms": session.ends_ms}
+    return told
+
+
 def _trace(asked: Asked) -> None:
     seq, decider = asked.params["seq"], asked.decider
     roster = decider.state.roster
@@ -636,6 +644,7 @@ METHODS: Final[dict[str, Method]] = {
     "token.revoke": Method(tokencalls.revoke, optional={"id": str, "address": str}),
     "trace": Method(_trace, required={"seq": int}),
     "unsubscribe": Method(_unsubscribe, required={"channel": str}),
+    "whoami": Method(_whoami),
 }
 
 READS: Final = frozenset(

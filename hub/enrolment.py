@@ -117,7 +117,8 @@ class Enrolment:
         invite = Invite(public_key, str(address), uses, turn.now_ms + ttl_ms, turn.now_ms, by, " ".join(given))
         self.invites[public_key] = invite
         self._state.writes.invites[public_key] = invite
-        detail = f"{fingerprint(public_key)}, {uses} times in {ttl_ms // 1000} s"
+        often = "once" if uses == 1 else f"{uses} times"
+        detail = f"{fingerprint(public_key)}, {often} in {ttl_ms // 1000} s"
         self._audit.note("invited", by=by, about=invite.address, detail=detail, now_ms=turn.now_ms)
         return invite
 

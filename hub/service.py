@@ -65,6 +65,8 @@ _YIELD_S_MAX = 100e-6  # who gets the core back later shares it
 _INATTENTIVE_S = 1.0
 _TELL_AGAIN_S = 60.0
 _TRY_AGAIN_MS = 60_000
+_LISTEN_AGAIN_S = 0.01
+_LISTEN_TRIES = 100  # a place that was left is free within milliseconds
 _FROZEN_MS = 1000  # a loop that is so late was stopped, or had no machine under it
 _TURNS_AT_ONCE = 4  # each way through the event loop costs 15 µs
 _OTHER_FILES = 512  # beside the connections
@@ -190,7 +192,6 @@ class Hub:
                     self._retain()
                 elif self._decider.feed.is_due(_steady_ms()):
                     self._end_turn(self._turn())
-                router.bind_again()
                 for callback in watched.values():
                     callback()
         finally:
@@ -222,7 +223,18 @@ class Hub:
             logger.error("the hub's next key can't take over yet: %s", fault, extra={"action": "not_rotated"})
             return
         self._open_router().change_key(key)
-        self._write_card(key.public)
+        self._listen_again(key.public)
+
+    def _listen_again(self, public_key: str, tries: int = 1) -> None:
+        """Listen as soon as the places are free that were left, and then say so."""
+        if self._router is None:
+            return
+        if self._router.bind_again():
+            self._write_card(public_key)
+            return
+        if tries == _LISTEN_TRIES:
+            logger.error("the hub can't listen again: another program took its port", extra={"action": "not_listening"})
+        asyncio.get_running_loop().call_later(_LISTEN_AGAIN_S, self._listen_again, public_key, tries + 1)
 
     def _write_card(self, public_key: str) -> None:
         self._state.write_card(HubCard(self.endpoints, public_key, self._decider.succession.public))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import zmq
 
@@ -41,8 +41,15 @@ async def enrol_here(folder: StateFolder, address: Address, *, patience_s: float
     return pair
 
 
-async def join(folder: StateFolder, invitation: Invitation) -> Address:
-    """Make a key in `folder`, enrol it with `invitation`, and prove the connection; return who we are now.
+class Joined(NamedTuple):
+    """Who we are now, and what we may do."""
+
+    address: Address
+    grants: tuple[str, ...]
+
+
+async def join(folder: StateFolder, invitation: Invitation) -> Joined:
+    """Make a key in `folder`, enrol it with `invitation`, and prove the connection.
 
     Safe to repeat: a key that was enrolled before an answer got lost is enrolled once.
 
@@ -62,8 +69,8 @@ async def join(folder: StateFolder, invitation: Invitation) -> Address:
     await _enrol(invitation, pair.public)
     if not folder.card.exists():  # else the hub's own, which knows more of its addresses
         folder.write_card(invitation.card)
-    async with aio.connect(state=folder.path, address=str(address), patience_s=CONNECT_S):
-        return address
+    async with aio.connect(state=folder.path, address=str(address), patience_s=CONNECT_S) as client:
+        return Joined(address, tuple((await client.call("whoami"))["grants"]))
 
 
 async def _enrol(invitation: Invitation, public_key: str) -> None:

@@ -43,7 +43,7 @@ def tail(limit: int, state: Path | None, address: str | None, as_json: bool) -> 
         [str(entry.n), _when(entry.at_ms), entry.actor or "-", entry.action, entry.subject or "-", entry.detail]
         for entry in entries
     ]
-    table(["N", "AT", "BY", "WHAT", "PEER", "KEY"], rows)
+    table(["N", "AT", "BY", "WHAT", "PEER", "DETAIL"], rows)
 
 
 @audit.command()

@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +104,8 @@ def invite(
     until = time.strftime("%H:%M on %d %b", time.localtime(made["expires_ms"] / 1000))
     say(f"lets {who} in {'once' if uses == 1 else f'{uses} times'} until {until}, at {', '.join(endpoints)}")
     say("on the other machine: orchestra join CODE   (or pipe the code in: orchestra join -)")
+    if who.kind is Kind.AGENT and grants and not any(fnmatchcase(f"serve:{who}", grant) for grant in grants):
+        say(f"it takes no tasks with these grants; to let it work, add: --grant serve:{who}")
     if all(_host(endpoint).startswith(_LOOPBACK) for endpoint in endpoints):
         say("the hub listens on this machine only; start it with --host 0.0.0.0 to let other machines in")
 
@@ -146,25 +149,40 @@ def join(code: str | None, state: Path | None, as_json: bool) -> None:
         code = sys.stdin.readline()
     invitation = decode_invitation(code or "")
     folder = StateFolder(state or default_folder())
-    who = asyncio.run(enter(folder, invitation))
+    who, grants = asyncio.run(enter(folder, invitation))
     clone = _settle(who, folder)
     if as_json:
         endpoints = list(invitation.card.endpoints)
-        facts = {"address": str(who), "state": str(folder.path), "endpoints": endpoints, "clone": clone}
+        facts = {
+            "address": str(who),
+            "grants": list(grants),
+            "state": str(folder.path),
+            "endpoints": endpoints,
+            "clone": clone,
+        }
         print_json(facts)
         return
     click.echo(f"{who} is in: connected to {', '.join(invitation.card.endpoints)}")
-    say(f"its key is {folder.key_of(who)}")
+    say(f"its key is {folder.key_of(who)}; it may: {' '.join(grants) or 'nothing'}")
     where = f" --state {folder.path}" if state else ""
     as_who = "" if folder.default_peer() == who else f" --as {who}"
     following = {
-        Kind.AGENT: f"orchestra-agent {who.name} --queue default{where} -- claude -p",
+        Kind.AGENT: f"orchestra-agent {who.name}{_queues(grants)}{where} -- claude -p",
         Kind.MATRIX: f"orchestra memory message --inbox{where}" if clone else f"orchestra inbox{as_who}{where}",
         Kind.OPERATOR: f"orchestra status{as_who}{where}",
     }
     if clone:
         say(f"the clone {clone} is {who} from now on")
     say(f"next: {following[who.kind]}")
+
+
+def _queues(grants: tuple[str, ...]) -> str:
+    """Return the options that let an agent serve what it may: the queues it was granted by name, or the default one."""
+    served = [grant.removeprefix("serve:") for grant in grants if grant.startswith("serve:")]
+    named = [each.removeprefix("queue/") for each in served if each.startswith("queue/") and not set("*?[") & set(each)]
+    if any(fnmatchcase("queue/default", each) for each in served):
+        named = ["default"]
+    return "".join(f" --queue {name}" for name in named)
 
 
 def _settle(who: Address, folder: StateFolder) -> str:

@@ -45,6 +45,17 @@ def test_who_joined_acts_as_itself_without_saying_so(place: Place, far: str) -> 
     assert "choose one with --as" in place.run("status", "--state", far).assert_is_one_sentence(3)
 
 
+def test_an_agent_is_told_to_serve_what_it_may(place: Place, far: str) -> None:
+    place.hub()
+    words = ("--grant", "receive", "--grant", "serve:queue/review")
+    assert "add: --grant serve:agent/far" in place.run("invite", "agent/far", *words).stderr
+    invited = place.run("invite", "agent/far", *words, "--grant", "serve:agent/far")
+    assert "add:" not in invited.stderr
+    joined = place.run("join", invited.stdout.strip(), "--state", far)
+    assert "; it may: receive serve:agent/far serve:queue/review\n" in joined.stderr
+    assert "next: orchestra-agent far --queue review --state" in joined.stderr
+
+
 def test_a_used_code_says_so(place: Place, far: str) -> None:
     place.hub()
     code = _code(place, "matrix/m")

@@ -403,3 +403,15 @@ def test_no_token_and_no_code_is_in_the_database_or_in_a_log(hub: FakeHub, caplo
         assert secret not in str(refused.value)
         assert secret.encode() not in stored
     hub._open()
+
+
+def test_a_session_asks_who_it_is_and_what_it_may(hub: FakeHub) -> None:
+    made = _made(hub, "matrix/m", grants=["send:*"])
+    assert _connect(hub, made["token"]).call("whoami") == {
+        "address": "matrix/m",
+        "grants": ["send:*"],
+        "token": made["id"],
+        "ends_ms": made["ends_ms"],
+    }
+    told = hub.join("agent/a").call("whoami")
+    assert told == {"address": "agent/a", "grants": ["receive", "read:*", "send:*", "serve:*"]}

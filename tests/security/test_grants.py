@@ -43,7 +43,7 @@ OPEN = {
     *("feed.seen", "feed.unwatch", "message.get", "message.thread", "message.unwatch", "message.watch", "trace"),
     *("keys.rotate", "peer.keys", "peers", "presence.unwatch", "presence.watch", "status"),
     *("task.answer", "task.ask", "task.cancel", "task.checkpoint", "task.get", "task.list", "task.retry", "task.watch"),
-    *("token.code", "token.create", "token.list", "token.revoke"),
+    *("token.code", "token.create", "token.list", "token.revoke", "whoami"),
 }
 """The methods that everybody may call, for what is their own: see test_trespass.py."""
 
