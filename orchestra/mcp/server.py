@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from pathlib import Path
@@ -38,15 +40,28 @@ _INSTRUCTIONS = (
 async def serve(
     memory: Path, *, semantics: Semantics, project: str, author: str, name: str | None, state: Path | None
 ) -> None:
-    """Serve until standard input ends. The arguments are those of `matrix_of`, and who learns here."""
-    async with Archive(memory) as archive:
-        link = Link(archive, lambda: matrix_of(memory, name=name, state=state), project=project)
+    """Serve until standard input ends, or SIGINT or SIGTERM comes: then the process ends in here.
+
+    The arguments are those of `matrix_of`, and who learns here.
+    """
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    async with Archive(memory) as archive, Archive(memory) as mail:  # two, so that mail waits for no long question
+        link = Link(mail, lambda: matrix_of(memory, name=name, state=state), project=project)
         keeping = asyncio.ensure_future(link.keep())
-        try:
-            await server_of(Desk(archive, semantics, link, project, author)).run_stdio_async()
-        finally:
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
+        desk = Desk(archive, semantics, link, project, author)
+        serving = asyncio.ensure_future(server_of(desk).run_stdio_async())
+        stopping = asyncio.ensure_future(stopped.wait())
+        await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+        for task in (keeping, stopping):
+            task.cancel()
+        await asyncio.gather(keeping, stopping, return_exceptions=True)
+        if serving.done():
+            await serving
+            return
+    # The SDK waits for a line in a thread, and nothing ends that but the line. All is closed: go.
+    os._exit(0)
 
 
 def server_of(desk: Desk) -> MCPServer[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 import subprocess
 import sys
 import tomllib
@@ -19,7 +20,7 @@ from mcp.client.stdio import stdio_client
 
 from orchestra.mcp.clients import FILES, NAME
 
-from ..system.programs import BOUND_S, ORCHESTRA, PYTHON, Place, free_port, peer
+from ..system.programs import BOUND_S, ORCHESTRA, PYTHON, Place, free_port, peer, wait_until
 
 DOCS = Path(__file__).parents[2] / "docs" / "mcp.md"
 TOOLS = {
@@ -212,10 +213,15 @@ def test_across_a_restart_of_the_hub_nothing_is_lost_or_doubled(machine: Place) 
     run(scenario())
 
 
-def test_the_server_ends_with_its_input_and_without_the_extra_says_what_to_install(machine: Place) -> None:
+def test_the_server_ends_with_its_input_or_a_signal_and_without_the_extra_says_what_to_install(machine: Place) -> None:
     folder = machine.folder / "web"
     ended = machine.run("mcp", folder=folder)
     assert (ended.code, ended.stdout) == (0, "")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        server = machine.start([*ORCHESTRA, "mcp", "--log-level", "info"], folder=folder)
+        wait_until(lambda server=server: "is without its hub" in server.stderr, "the server")  # type: ignore[misc]
+        server.signal(number)
+        assert (server.wait_end().code, "Traceback" in server.stderr) == (0, False)
     hidden = "import sys; sys.modules['mcp'] = None; from orchestra.cli import main; main()"
     said = machine.run("-c", hidden, "mcp", folder=folder, program=PYTHON)
     assert "pip install 'agent-orchestra[mcp]'" in said.assert_is_one_sentence(1)
