@@ -32,7 +32,7 @@ def test_a_task_waits_for_another_and_show_says_for_which(desk: Place) -> None:
     assert f"blocked by task {first} (queued)" in desk.run("task", "show", str(second)).stdout
     assert "no agent serves queue/nobody" in desk.run("task", "show", str(first)).stdout
     desk.run("task", "cancel", str(first))
-    assert f"dead: dependency {first} failed" in desk.run("task", "show", str(second)).stdout
+    assert f"dead: dependency {first} was canceled" in desk.run("task", "show", str(second)).stdout
     ended = desk.run("task", "retry", str(second))
     assert ended.assert_is_one_sentence(5).endswith(
         f"depends on task {first}, which is not completed; retry that one first"
