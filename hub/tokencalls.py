@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,7 @@ from orchestra.limits import LIST_ROWS_MAX
 
 from . import grants
 from .hubstate import unknown
-from .roster import Peer
+from .roster import Peer, Session
 from .tokens import WITHDRAWN
 
 if TYPE_CHECKING:
@@ -60,7 +62,11 @@ def listed(asked: Asked) -> Params:
     text = "" if is_all else _peer(asked).text
     found = [token for token in asked.decider.tokens.all.values() if text in ("", token.address)]
     found.sort(key=lambda token: token.made_ms)
-    shown = [{**asdict(token), "grants": _listed(token.grants)} for token in found[-LIST_ROWS_MAX:]]
+    open_now = Counter(session.token.token_id for session in _sessions(asked) if session.token is not None)
+    shown = [
+        {**asdict(token), "grants": _listed(token.grants), "sessions": open_now[token.id]}
+        for token in found[-LIST_ROWS_MAX:]
+    ]
     return {"tokens": shown, "is_cut": len(shown) < len(found)}
 
 
@@ -82,6 +88,10 @@ def revoke(asked: Asked) -> Params:
         ended = decider.tokens.revoke(params["id"], by=by, now_ms=now_ms)
     decider.end_tokens(ended, WITHDRAWN, asked.turn)
     return {"address": text}
+
+
+def _sessions(asked: Asked) -> Iterable[Session]:
+    return asked.decider.state.roster.sessions.values()
 
 
 def _peer(asked: Asked) -> Peer:

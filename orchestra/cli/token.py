@@ -108,7 +108,7 @@ def list_(ctx: click.Context, whom: str | None, state: Path | None, address: str
             "as its peer" if each["grants"] is None else " ".join(each["grants"]) or "nothing",
             ago(each["made_ms"], now_ms=now_ms),
             each["made_by"],
-            "revoked" if each["revoked_ms"] is not None else f"ends {_clock(each['ends_ms'])}",
+            _standing(each),
         ]
         for each in found["tokens"]
     ]
@@ -149,6 +149,13 @@ async def _whole(client: Client, start: str) -> str:
         shown = f"{start[:8]}…" if len(start) > 16 else start  # somebody may have given the token itself
         raise NotFound(f"{shown!r} is not the id of one token in use; see: orchestra token list")
     return str(found[0])
+
+
+def _standing(token: dict[str, Any]) -> str:
+    if token["revoked_ms"] is not None:
+        return "revoked"
+    online = f"{token['sessions']} online, " if token["sessions"] else ""
+    return f"{online}ends {_clock(token['ends_ms'])}"
 
 
 def _clock(at_ms: int) -> str:

@@ -358,7 +358,10 @@ def test_everybody_sees_its_own_tokens_and_who_administers_all(hub: FakeHub) -> 
         "made_by": "operator/o",
         "grants": ["send:*"],
         "revoked_ms": None,
+        "sessions": 0,
     }
+    _connect(hub, mine["token"])
+    assert matrix.call("token.list")["tokens"][0]["sessions"] == 1
     assert listed[others["id"]]["grants"] is None
     assert len(operator.call("token.list", address="matrix/n")["tokens"]) == 1
 
