@@ -43,8 +43,9 @@ def _lines(found: dict[str, Any]) -> list[str]:
         *(f"          {endpoint}" for endpoint in found["endpoints"]),
         f"online    {peers}",
         f"tasks     {ended or 'none yet'}",
-        f"came      {_some(found['came']['by_push'])} by push, {found['came']['by_file']:,} by file in the last hour",
     ]
+    if came := found.get("came"):  # a hub that started before an upgrade does not say it
+        lines.append(f"came      {_some(came['by_push'])} by push, {came['by_file']:,} by file in the last hour")
     if waiting:
         lines.append(f"waiting   tasks: {waiting}")
     if mail:

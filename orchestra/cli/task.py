@@ -352,7 +352,7 @@ def retry(seq: int, state: Path | None, address: str | None, as_json: bool) -> N
 def cancel(seq: int, state: Path | None, address: str | None, as_json: bool) -> None:
     """End a task and all that was submitted for it: what waits at once, what runs by stopping its processes."""
     found = with_client(state, address, lambda client: client.call("task.cancel", seq=seq))
-    below = f", with {found['below']} below it" if found["below"] else ""
+    below = f", with {found['below']} below it" if found.get("below") else ""
     if as_json:
         print_json(found)
     elif found["state"] == TaskState.CANCELED:
@@ -401,7 +401,7 @@ def _waits(found: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append(("depends on", ", ".join(map(str, found["depends_on"]))))
     if "parent" in found:
         lines.append(("for", f"task {found['parent']}"))
-    if found["children"]:
+    if found.get("children"):
         lines.append(("below it", ", ".join(map(str, found["children"]))))
     if "expires_ms" in found:
         lines.append(("expires", f"when no agent has it after {found['expires_ms'] / 1000:g} s"))
