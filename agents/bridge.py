@@ -29,6 +29,7 @@ from .oldfile import COMPLETED, ERROR, OldResult, agent_id, digest_of
 from .parting import parting_word
 from .reply import Replies, iso, now_ms
 from .settings import BridgeSettings
+from .tidy import tidy
 from .watch import Watch
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,6 @@ _PAUSE_S: Final = 1.0  # before what the hub has no room for is sent again,
 _PAUSE_S_MAX: Final = 30.0  # and before any later try
 _ABSENT_S: Final = 10.0  # before a file is looked at again for whose agent the hub takes nothing
 _DAY_S: Final = 86_400.0
-_TIDY_S: Final = 3600.0  # between two looks at what was put away
 
 
 class Bridge:
@@ -54,6 +54,7 @@ class Bridge:
         self._names: dict[str, set[str]] = {}  # files that are on their way to the hub, by folder
         self._locks: dict[str, Lock] = {}
         self._works: set[asyncio.Task[None]] = set()
+        self._again: set[str] = set()  # folders with a file that waits for the end of something
         self._is_full = False
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -68,7 +69,7 @@ class Bridge:
             over,
             self._failed,
             asyncio.ensure_future(self._look()),
-            asyncio.ensure_future(self._tidy()),
+            asyncio.ensure_future(tidy(self._claims, self._paths, self._settings.trust)),
         ]
         for claim in self._claims.open_of(Way.TO_HUB):
             if claim.step is not Step.CLAIMED:  # else its file is still there, and is found
@@ -91,7 +92,12 @@ class Bridge:
 
     def _folders(self) -> list[str]:
         found = []
-        for entry in os.scandir(self._settings.inbox):
+        try:
+            entries = list(os.scandir(self._settings.inbox))
+        except OSError as exc:
+            self._intake.tell_once(f"{self._settings.inbox} can't be looked at: {exc}")
+            return []
+        for entry in entries:
             if entry.name.startswith(".") or not (entry.is_dir() or entry.is_symlink()):
                 continue
             if self._settings.agents.address_of(entry.name) is not None:
@@ -99,6 +105,9 @@ class Bridge:
             elif entry.name not in self._settings.agents.served:
                 self._intake.tell_once(f"{entry.path} is left alone: --agent-map does not say who does its tasks")
         return sorted(found)
+
+    def _paths(self) -> list[Path]:
+        return [self._settings.inbox / name for name in self._folders()]
 
     async def _look(self) -> None:
         async for names in self._watch.changes():
@@ -136,9 +145,12 @@ class Bridge:
         known = self._open.get(arrival.place) or self._claims.find(*arrival.place)
         if known is None:
             self._take(arrival, None)
-        elif known.way is Way.BY_HUB and known.prompt == arrival.task.prompt_digest:
-            if not known.is_open:  # the agent beside the folder has done it already
-                self._begin(known, self._repeat(known, arrival))
+        elif known.way is Way.BY_HUB and known.prompt == arrival.task.prompt_digest and not known.is_open:
+            self._begin(known, self._repeat(known, arrival))  # the agent that served this folder has done it
+        elif known.step is Step.WRITTEN:
+            self._again.add(arrival.folder)  # its orchestrator may have seen the result before we noted that
+            if arrival.place not in self._open:
+                self._begin(known, self._replies.publish(known))
         elif known.key != arrival.key and known.is_open and self._is_at_work(known):
             other = shown(os.fsdecode(known.name))
             self._intake.refuse(
@@ -148,15 +160,12 @@ class Bridge:
             )
         elif known.key == arrival.key and known.step is Step.STORED:
             arrival.put_away(folder)
-        elif known.step is Step.WRITTEN:
-            if arrival.place not in self._open:
-                self._begin(known, self._replies.publish(known))
         else:
             self._take(arrival, known if known.key == arrival.key else None)
 
     def _is_at_work(self, claim: Claim) -> bool:
         """Whether an open claim leads to a result: one whose file went before it was sent to the hub does not."""
-        if claim.step is not Step.CLAIMED or claim.way is Way.BY_HUB:
+        if claim.step is not Step.CLAIMED:
             return True
         with Folder(self._settings.inbox / claim.folder, self._settings.trust) as folder:
             return folder.has(os.fsdecode(claim.name))
@@ -194,6 +203,9 @@ class Bridge:
             self._names.get(claim.folder, set()).discard(os.fsdecode(claim.name))
             if not work.cancelled() and (fault := work.exception()) is not None and not self._failed.done():
                 self._failed.set_exception(fault)
+            if claim.folder in self._again:
+                self._again.discard(claim.folder)
+                self._watch.look_again(claim.folder)
             if self._is_full and len(self._open) <= FILES_OPEN_MAX * 4 // 5:
                 self._is_full = False
                 for name in self._folders():
@@ -261,20 +273,9 @@ class Bridge:
         except (NotFound, NotAllowed):
             facts = {"state": TaskState.DEAD, "output": b"", "updated_ms": now_ms(), "attempts": []}
             facts["report"] = {"text": f"the hub does not have task {stored.seq} any more"}
-        await self._replies.publish(await self._replies.write(stored, old_result(stored, facts).encode()))
-
-    # What goes on beside.
-
-    async def _tidy(self) -> None:
-        while True:
-            self._claims.prune(now_ms=now_ms())
-            for name in self._folders():
-                try:
-                    with Folder(self._settings.inbox / name, self._settings.trust) as folder:
-                        folder.prune()
-                except (OSError, BadFile) as exc:
-                    self._intake.tell_once(f"what was put away in {name} can't be looked at: {exc}")
-            await asyncio.sleep(_TIDY_S)
+        written = await self._replies.write(stored, old_result(stored, facts).encode())
+        self._open[stored.folder, stored.task] = written
+        await self._replies.publish(written)
 
 
 def old_result(claim: Claim, facts: dict[str, Any]) -> OldResult:

@@ -30,6 +30,7 @@ from .process import Ending, run
 from .reply import Replies, iso, now_ms
 from .settings import AgentSettings, FileSettings
 from .slots import Slots
+from .tidy import tidy
 from .warden import Warden
 from .watch import Watch
 
@@ -40,12 +41,16 @@ _TURN_S: Final = 0.02  # that the hub has to give a task before the next file ge
 
 @dataclass(slots=True)
 class _Run:
-    """A task at work here. `done` is its result; `stop` ends it, where it is one of a file."""
+    """A task at work here. `done` is its result; `stop` ends it, where it is one of a file.
+
+    `is_told`: its result is on the way to where its orchestrator sees it, and may use its id again.
+    """
 
     prompt: str
     name: str
     done: asyncio.Future[OldResult | None]
     stop: asyncio.Future[str]
+    is_told: bool = False
 
 
 class FileWork:
@@ -86,9 +91,10 @@ class FileWork:
         """
         await self._publish_written()
         looking = asyncio.ensure_future(self._look())
+        tidying = asyncio.ensure_future(tidy(self._claims, lambda: [self._files.inbox], self._files.trust))
         draining = asyncio.ensure_future(self._draining.wait())
         try:
-            watched: list[asyncio.Future[Any]] = [looking, draining, self._failed]
+            watched: list[asyncio.Future[Any]] = [looking, tidying, draining, self._failed]
             await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
             for task in watched:
                 if task.done():
@@ -97,8 +103,8 @@ class FileWork:
             if self._works:
                 await asyncio.wait(self._works, timeout=self._settings.drain_s)
         finally:
-            looking.cancel()
-            draining.cancel()
+            for beside in (looking, tidying, draining):
+                beside.cancel()
             for each in self._runs.values():
                 if not each.stop.done():
                     each.stop.set_result("the agent stops")
@@ -106,7 +112,7 @@ class FileWork:
                 await asyncio.wait(self._works, timeout=2 * KILL_GRACE_S)
             for work in self._works:  # a result that can't be written
                 work.cancel()
-            await asyncio.gather(looking, draining, *self._works, return_exceptions=True)
+            await asyncio.gather(looking, tidying, draining, *self._works, return_exceptions=True)
             self._warden.close()
             self._claims.close()
             self._lock.close()
@@ -185,9 +191,9 @@ class FileWork:
         """Deal with one file; False if there is no slot for it."""
         place = str(arrival.task.id)
         if place in self._runs:
-            if self._runs[place].prompt != arrival.task.prompt_digest:
+            if self._runs[place].prompt != arrival.task.prompt_digest and not self._runs[place].is_told:
                 self._intake.refuse(folder, arrival.name, f"its id {place} is that of a task that runs now")
-            return True  # else it is the same, and is answered when that is done
+            return True  # else it is the same, or is looked at again when that is over
         known = self._claims.find(*arrival.place)
         if known is None:
             return self._begin(arrival, losses=0)
@@ -314,6 +320,7 @@ class FileWork:
     async def _finish(self, written: Claim, arrival: Arrival) -> None:
         with suppress(FileNotFoundError), Folder(self._files.inbox, self._files.trust) as folder:
             arrival.put_away(folder)
+        self._runs[written.task].is_told = True
         await self._replies.publish(written)
 
     def _new_run(self, prompt: str, name: str) -> _Run:

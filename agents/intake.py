@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from orchestra.errors import BadFile, UnfinishedFile
 
@@ -16,6 +17,8 @@ from .patience import Patience
 from .trust import Trust
 
 logger = logging.getLogger(__name__)
+
+_TOLD_MAX: Final = 1000  # sentences that are not repeated; all of them are, once there are more
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,10 @@ class Intake:
             if task.odd_priority:
                 logger.warning("%s: priority %s is not known; it counts as normal", shown(name), task.odd_priority)
             yield Arrival(folder.path.name, name, task, _key(folder, name, data))
+        self.forget_others(folder, waited)
+
+    def forget_others(self, folder: Folder, waited: list[str]) -> None:
+        """Forget how long files of `folder` were waited for that are not in `waited`."""
         self._patience.forget_others(folder.path.name, waited)
 
     def refuse(self, folder: Folder, name: str, reason: str) -> None:
@@ -93,6 +100,8 @@ class Intake:
     def tell_once(self, text: str) -> None:
         """Log what does not change by being looked at again."""
         if text not in self._told:
+            if len(self._told) >= _TOLD_MAX:
+                self._told.clear()
             self._told.add(text)
             logger.warning("%s", text, extra={"action": "file_trouble"})
 

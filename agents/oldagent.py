@@ -33,12 +33,13 @@ from .plan import check_sender
 from .process import Ending
 from .reply import now_ms
 from .settings import AgentSettings, BridgeSettings
+from .tidy import tidy
 from .watch import Watch
 from .worker import Worker, _Running
 
 logger = logging.getLogger(__name__)
 
-_TIDY_S: Final = 60.0  # between two looks at results that nobody waits for
+_CLOSE_S: Final = 60.0  # between two looks at tasks that may be over without us
 
 
 class OldAgent(Worker):
@@ -61,7 +62,8 @@ class OldAgent(Worker):
         for folder in (self._inbox, self._outbox):
             folder.mkdir(parents=True, exist_ok=True)
         lock = Lock(lock_of(self._inbox))
-        beside = [asyncio.ensure_future(self._look()), asyncio.ensure_future(self._tidy())]
+        kept = tidy(self._claims, lambda: [self._outbox], self._trust)
+        beside = [asyncio.ensure_future(each) for each in (self._look(), self._close_all(), kept)]
         working = asyncio.ensure_future(super().run(ready=ready))
         try:
             await asyncio.wait([working, *beside], return_when=asyncio.FIRST_COMPLETED)
@@ -170,6 +172,7 @@ class OldAgent(Worker):
 
     def _read_results(self) -> None:
         owed = {_id_of(claim) for claim in self._claims.open_of(Way.TO_OLD) if claim.folder == self._name}
+        waited = []
         with Folder(self._outbox, self._trust) as folder:
             for name in folder.names(match=lambda name: name.startswith("result_hub-")):
                 old_id = name.removeprefix("result_").removesuffix(".json")
@@ -179,28 +182,30 @@ class OldAgent(Worker):
                         self._intake.refuse(
                             folder, name, "nobody waits for it: its task was stopped or given to another"
                         )
-                    continue
-                if not awaited.done():
-                    self._read_result(folder, name, old_id, awaited)
+                elif not awaited.done() and not self._read_result(folder, name, old_id, awaited):
+                    waited.append(name)
+            self._intake.forget_others(folder, waited)
 
-    def _read_result(self, folder: Folder, name: str, old_id: str, awaited: asyncio.Future[OldResult]) -> None:
+    def _read_result(self, folder: Folder, name: str, old_id: str, awaited: asyncio.Future[OldResult]) -> bool:
+        """Read one result; False if it is to be waited for."""
         try:
             awaited.set_result(read_result(folder.read(name), task_id=old_id))
         except FileNotFoundError:
-            return
+            pass
         except BadFile as fault:
             if isinstance(fault, UnfinishedFile) and not self._intake.is_over(folder, name):
-                return
+                return False
             self._intake.refuse(folder, name, str(fault))
             awaited.set_exception(fault)
+        return True
 
-    async def _tidy(self) -> None:
+    async def _close_all(self) -> None:
         """Close the claims of tasks that are over without us, so that their results are put away."""
         while True:
             for claim in self._claims.open_of(Way.TO_OLD):
                 if claim.folder == self._name and await self._is_over(claim) and _id_of(claim) not in self._awaited:
                     await self._close(claim)
-            await asyncio.sleep(_TIDY_S)
+            await asyncio.sleep(_CLOSE_S)
 
     async def _is_over(self, claim: Claim) -> bool:
         if now_ms() - claim.changed_ms > FILES_KEPT_DAYS * 86_400_000:

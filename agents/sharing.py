@@ -88,6 +88,8 @@ class SharingWorker(Worker):
             output.add(found.output.encode())
             code = "" if found.status == COMPLETED else "agent_error"
             return Ending(None, found.duration_ms, code, found.error if code else "")
+        if running.stop.done() and not found:  # it was stopped while it waited for a file's result
+            return Ending(None, 0, "stopped", running.stop.result())
         ending = Ending(None, 0, "stopped", "it did not begin")
         try:
             ending = await super()._run(running, output)

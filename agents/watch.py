@@ -82,7 +82,8 @@ class Watch:
             async for changes in told:
                 self._is_blind = False
                 for _, path in changes:
-                    self.look_again(Path(path).relative_to(self._root).parts[0])
+                    for folder in Path(path).relative_to(self._root).parts[:1]:
+                        self.look_again(folder)
 
     def _look_everywhere(self) -> None:
         self._wanted |= set(self._folders())

@@ -154,6 +154,19 @@ def test_a_file_that_is_dropped_again_is_answered_again_and_not_run_again(tmp_pa
     run(scenario())
 
 
+def test_the_same_id_and_file_name_may_be_used_again_as_soon_as_its_result_is_seen(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with house(tmp_path) as old, old.bridge():
+            for number in range(30):
+                old.drop(prompt=str(number))
+                await until(old.has_result, "the result")
+                assert old.result()["output"] == str(number)
+                (old.outbox / "1" / "result_7.json").unlink()
+            assert [job.prompt for job in old.jobs] == [str(number) for number in range(30)]
+
+    run(scenario())
+
+
 def test_an_id_that_is_not_answered_yet_is_refused_for_another_task_and_taken_afterwards(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with house(tmp_path) as old, old.bridge():

@@ -22,6 +22,7 @@ from orchestra.agents.claims import Claim, Claims, Step, Way
 from orchestra.agents.filework import FileWork
 from orchestra.agents.oldfile import digest_of, key_of
 from orchestra.agents.place import folder_of_agent
+from orchestra.agents.reply import now_ms
 from orchestra.agents.settings import AgentSettings, FileSettings
 from orchestra.agents.sharing import SharingWorker
 from orchestra.agents.slots import Slots
@@ -91,7 +92,7 @@ class House:
     def claimed(self, way: Way, step: Step, **fields: Any) -> Claim:
         """Return what is known of `a.json`."""
         key = key_of(str(self.inbox), b"a.json", (self.inbox / "a.json").read_bytes())
-        return replace(Claim("1", "t7", way, step, key, b"a.json", digest_of("x")), **fields)
+        return replace(Claim("1", "t7", way, step, key, b"a.json", digest_of("x"), changed_ms=now_ms()), **fields)
 
 
 @asynccontextmanager
@@ -176,6 +177,20 @@ def test_a_file_that_is_dropped_again_is_answered_again_and_not_run_again(tmp_pa
             old.drop(prompt="y")
             await until(old.has_result, "the result of another task under that id")
         assert old.ran() == ["x", "y"]
+
+    run(scenario())
+
+
+def test_the_same_id_and_file_name_may_be_used_again_as_soon_as_its_result_is_seen(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        old = House(tmp_path)
+        async with old.work():
+            for number in range(15):
+                old.drop(prompt=f"p{number}")
+                await until(old.has_result, "the result")
+                assert old.result()["output"] == f"did p{number}\n"
+                (old.outbox / "result_t7.json").unlink()
+        assert old.ran() == [f"p{number}" for number in range(15)]
 
     run(scenario())
 
