@@ -1,8 +1,8 @@
-"""How long a task takes there and back: ours, the floor, and the old way, in one run.
+"""How long a task takes there and back: ours, the floor, the old way, and the way over, in one run.
 
 Ours: `submit` → stored by the hub → delivered to an agent process → `report` → stored → `task.result()`, always with
-CURVE. The floor is described in floor.py, the old way in polling.py. Blocks of ours and of the floor alternate, so that
-a slow minute of the machine hits both; the ratio is what counts.
+CURVE. floor.py tells of the floor, polling.py of the old way, bridged.py of the bridge between both. Blocks of ours and
+of the floor alternate, so that a slow minute of the machine hits both; the ratio is what counts.
 
     python bench/latency.py [--rounds N] [--quick] [--json FILE] [--plot FILE.svg]
 """
@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
+from bridged import Bridged
 from floor import Floor
 from plot import draw
 from polling import PERIOD_S, Polling
@@ -53,6 +54,8 @@ BLOCKS_MIN: Final = 3
 WARM_UP_ROUNDS: Final = 1500
 SETTLE_ROUNDS: Final = 5  # at the start of each block, not counted: the other side's processes had the caches
 POLLING_ROUNDS: Final = 5
+BRIDGED_ROUNDS: Final = 200
+BRIDGED_ROUNDS_QUICK: Final = 10
 BLOCK_S_MAX: Final = 120.0
 
 _SUBMITTER: Final = "matrix/bench"
@@ -140,6 +143,13 @@ def measure_polling(rig: Rig, *, rounds: int) -> list[float]:
     return taken
 
 
+def measure_bridged(rig: Rig, *, durability: Durability, rounds: int) -> list[float]:
+    bridged = Bridged(rig, durability=durability)
+    taken = bridged.rounds(SETTLE_ROUNDS + rounds)
+    bridged.close()
+    return taken[SETTLE_ROUNDS:]
+
+
 def pooled(blocks: Sequence[Sequence[float]]) -> list[float]:
     return [each for block in blocks for each in block]
 
@@ -151,7 +161,7 @@ def summary(taken: Sequence[float]) -> dict[str, float]:
     return found | {"max_us": ordered[-1] * 1e6}
 
 
-def figures_of(cells: Sequence[Cell], polling: Sequence[float]) -> dict[str, Any]:
+def figures_of(cells: Sequence[Cell], bridged: Sequence[float], polling: Sequence[float]) -> dict[str, Any]:
     """Return everything that was measured, for a file."""
     return {
         "machine": machine(),
@@ -167,6 +177,7 @@ def figures_of(cells: Sequence[Cell], polling: Sequence[float]) -> dict[str, Any
             }
             for cell in cells
         ],
+        "bridged": {"durability": cells[0].durability, **_facts(bridged)},
         "polling": {"period_s": PERIOD_S, **_facts(polling)} if polling else None,
     }
 
@@ -194,7 +205,8 @@ def show(figures: dict[str, Any], console: Console) -> None:
             f"{spread[0]:.2f}–{spread[-1]:.2f}",
         )
         table.add_row("", "", "floor", *_row(cell["floor"]), end_section=True)
-    polling = figures["polling"]
+    polling, bridged = figures["polling"], figures["bridged"]
+    table.add_row(bridged["durability"], "", "files, bridged", *_row(bridged))
     if polling is not None:
         table.add_row("", "", "JSON files", *_row(polling))
     console.print(table)
@@ -202,6 +214,7 @@ def show(figures: dict[str, Any], console: Console) -> None:
         console.print("The old way (files polled every second) was skipped: its rounds take a second each.")
         return
     console.print(f"JSON files: both sides look every {1000 * PERIOD_S:.0f} ms.")
+    console.print(f"files, bridged: the old way takes {polling['p50_us'] / bridged['p50_us']:,.0f} × as long (p50)")
     for cell in figures["cells"]:
         gain = polling["p50_us"] / cell["ours"]["p50_us"]
         console.print(f"{cell['durability']} over {cell['transport']}: the old way takes {gain:,.0f} × as long (p50)")
@@ -233,8 +246,10 @@ def main() -> None:
     with Rig(folder=options.folder, profiles=options.profile) as rig:
         for cell in cells:
             asyncio.run(measure(rig, cell, rounds=rounds))
+        bridged_rounds = BRIDGED_ROUNDS_QUICK if options.quick else BRIDGED_ROUNDS
+        bridged = measure_bridged(rig, durability=cells[0].durability, rounds=bridged_rounds)
         polling = [] if options.quick else measure_polling(rig, rounds=POLLING_ROUNDS)
-    figures = figures_of(cells, polling)
+    figures = figures_of(cells, bridged, polling)
     show(figures, wide_console())
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
