@@ -130,7 +130,7 @@ def visibility_option(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Choice([each.value for each in Visibility]),
         default=Visibility.SHARED.value,
         show_default=True,
-        help="private: this project only; shared: all projects of this memory; public: anybody.",
+        help="private: this project only, and told to nobody; shared: all projects of this memory; public: anybody.",
     )(command)
 
 

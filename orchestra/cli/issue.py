@@ -14,7 +14,7 @@ from orchestra.memory.words import COMPONENTS, Kind, Severity
 
 from .desk import Desk, author_option, desk_at, memory_options, project_option, tags_option, visibility_option
 from .meet import matrix_at_desk, matrix_options, meet, met_only
-from .shared import DONE, FAILED, ago, print_json, say, table
+from .shared import DONE, FAILED, ago, clean, print_json, say, table
 
 if TYPE_CHECKING:
     from orchestra.aio import Client
@@ -157,7 +157,7 @@ def _promote(desk: Desk, me: Matrix, id: int, github: GitHub, *, as_json: bool) 
     if as_json:
         print_json({**entry.shown(), "is_new": is_new})
     else:
-        click.echo(f"issue #{id} is {'now' if is_new else 'already'} on GitHub: {entry.link}")
+        click.echo(f"issue #{id} is {'now' if is_new else 'already'} on GitHub: {clean(entry.link)}")
 
 
 def _close(desk: Desk, me: Matrix, id: int, *, fix: str, as_json: bool) -> None:
@@ -170,7 +170,7 @@ def _close(desk: Desk, me: Matrix, id: int, *, fix: str, as_json: bool) -> None:
     else:
         click.echo(f"issue #{closed.id} is closed")
         if closed.link:
-            say(f"it is open on GitHub still: {closed.link}")
+            say(f"it is open on GitHub still: {clean(closed.link)}")
 
 
 def _tell_others(desk: Desk, me: Matrix) -> None:

@@ -86,7 +86,7 @@ class Gh:
         except OSError as exc:
             raise GitHubFault(f"gh can't be run: {exc.strerror}") from exc
         if done.returncode != 0:
-            said = " ".join(done.stderr.decode("utf-8", "replace").split()) or f"exit code {done.returncode}"
+            said = _line(done.stderr.decode("utf-8", "replace")) or f"exit code {done.returncode}"
             status = re.search(r"\(HTTP (\d{3})\)", said)
             raise GitHubFault(f"gh: {said.removeprefix('gh: ')}", status=int(status[1]) if status else 0)
         return _json(done.stdout, "gh")
@@ -153,6 +153,11 @@ def _json(raw: bytes, whose: str) -> Any:
 
 def _message(exc: urllib.error.HTTPError) -> str:
     try:
-        return str(json.loads(exc.read())["message"])
+        return _line(str(json.loads(exc.read())["message"]))
     except (ValueError, KeyError, TypeError, OSError, http.client.HTTPException):
-        return str(exc.reason)
+        return _line(str(exc.reason))
+
+
+def _line(text: str) -> str:
+    """Return what others say as one line that drives no terminal."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(text.split()))[:500]

@@ -157,10 +157,11 @@ def clear(store: Store, *, me: str, now_ms: int) -> int:
     """Empty the inbox: what came is read and forgotten; return how many there were."""
 
     def work(database: Database) -> int:
-        rows = database.all(f"SELECT m.id, m.read_ms FROM memory m WHERE {_IS_RECEIVED}", me, me)
-        for id, read_ms in rows:
-            update(database, id, read_ms=now_ms if read_ms is None else read_ms, forgotten_ms=now_ms)
-        return len(rows)
+        ids = [id for (id,) in database.all(f"SELECT m.id FROM memory m WHERE {_IS_RECEIVED}", me, me)]
+        for id in ids:
+            sql = "UPDATE memory SET read_ms = coalesce(read_ms, ?), forgotten_ms = ? WHERE id = ?"
+            database.all(sql, now_ms, now_ms, id)
+        return len(ids)
 
     return store.write(work)
 

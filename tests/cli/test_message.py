@@ -177,7 +177,7 @@ def test_a_matrix_of_another_machine_is_the_clone_it_joined_in(machine: Clones) 
 def test_issues_of_other_matrices_are_listed(machine: Clones) -> None:
     web, api = machine.clone("web"), machine.clone("api")
     assert web.memory("issue", "Kept while no hub is there").stderr == ""
-    machine.hub()
+    hub = machine.hub()
     told = web.memory("issue", "Saving hangs", "-s", "critical", "-c", "chromadb")
     assert (told.stdout, told.stderr) == ("issue #2 is stored\n", "")
     web.memory("issue", "A secret", "--visibility", "private")
@@ -194,3 +194,7 @@ def test_issues_of_other_matrices_are_listed(machine: Clones) -> None:
     found = api.memory("issue", "--list", "--all", "--json").data
     assert [each["title"] for each in found] == ["Of its own", "Kept while no hub is there"]
     assert found[1]["matrix"] == "matrix/web"
+    hub.kill()
+    away = api.memory("issue", "--list", "--all")
+    assert (away.code, len(away.stdout.splitlines())) == (0, 2)
+    assert "those of other matrices are not shown (" in away.stderr

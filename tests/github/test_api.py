@@ -76,7 +76,11 @@ def test_the_token_goes_to_the_api_alone_and_never_into_a_message() -> None:
 
 @pytest.mark.parametrize(
     ("script", "sentence"),
-    [("echo nonsense", "is not JSON"), ("echo oh no >&2; exit 4", "oh no"), ("sleep 60", "did not answer within")],
+    [
+        ("echo nonsense", "is not JSON"),
+        ("printf 'oh\\033[2J no' >&2; exit 4", "oh\N{REPLACEMENT CHARACTER}"),
+        ("sleep 60", "did not answer within"),
+    ],
 )
 def test_a_gh_that_fails_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, sentence: str
