@@ -103,7 +103,8 @@ class Peer:
     """Since when it is connected or not; 0: it never came."""
     sends: Bucket = field(default_factory=Bucket)
     calls: Bucket = field(default_factory=Bucket)
-    """What it may send and ask now."""
+    tokens: Bucket = field(default_factory=Bucket)
+    """What it may send, ask and make now."""
     away_ms: int | None = None
     away_text: str | None = None
     """What was said by hand, and when; both None for who is not away."""

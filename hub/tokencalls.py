@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from orchestra.errors import BadOption, NotAllowed
-from orchestra.limits import LIST_ROWS_MAX
+from orchestra.errors import BadOption, NotAllowed, RateLimited
+from orchestra.limits import LIST_ROWS_MAX, TOKENS_AN_HOUR_MAX
 
 from . import grants
 from .hubstate import unknown
@@ -24,6 +24,7 @@ Params = dict[str, Any]
 def create(asked: Asked) -> Params:
     """Every peer makes tokens for itself, who administers for others too; a token makes none."""
     _check_key(asked)
+    _meter(asked)
     peer = _peer(asked)
     params = asked.params
     given = grants.parse_grants(params["grants"]) if "grants" in params else None
@@ -49,6 +50,7 @@ def create(asked: Asked) -> Params:
 def code(asked: Asked) -> Params:
     """A one-time code that signs the caller in at the gateway."""
     _check_key(asked)
+    _meter(asked)
     peer = asked.session.peer
     made, until_ms = asked.decider.tokens.code(peer, now_ms=asked.turn.now_ms)
     gateway = asked.decider.facts.get("gateway")
@@ -108,6 +110,16 @@ def _peer(asked: Asked) -> Peer:
 def _check_key(asked: Asked) -> None:
     if asked.session.token is not None:  # it would outlive its own end
         raise NotAllowed("a token makes no tokens and no codes; connect with a key for that")
+
+
+def _meter(asked: Asked) -> None:
+    """Bound how much of the audit log a peer may fill that does not administer."""
+    if grants.allows(asked.session.rights, grants.ADMINISTER):
+        return
+    rate, peer = TOKENS_AN_HOUR_MAX / 3600, asked.session.peer
+    wait_s = peer.tokens.take(rate=rate, burst_s=3600, at_ms=asked.turn.at_ms)
+    if wait_s:
+        raise RateLimited(f"{peer.text} may make {TOKENS_AN_HOUR_MAX} tokens an hour; try again in {wait_s:.0f} s")
 
 
 def _check_has(peer: Peer, given: tuple[str, ...]) -> None:

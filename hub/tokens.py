@@ -12,9 +12,8 @@ A token makes a session as a key does. How a transport that takes tokens uses th
    to trust: it owes `BYE token_expired` or `BYE token_refused` and puts the link into `turn.kicks`. No other check is
    needed: a record that comes after the end of its token, before that turn, is answered with the same error.
 
-Two more for the gateway: `decider.tokens.sign_in(code, turn)` gives the token for a one-time code (`TokenRefused` if it
-was used, expired or never was), and `decider.tokens.for_url(admission, now_ms=…)` gives a copy of a token that may
-travel in a URL: the same id, grants and end, but it opens connections for `TOKEN_URL_S_MAX` seconds only.
+One more for the gateway: `decider.tokens.sign_in(code, turn)` gives the token for a one-time code (`TokenRefused` if it
+was used, expired or never was).
 
 A token is proved by its signature. Of the database it needs two things, both in memory: the tokens that were revoked
 before their time, and for each peer the moment before which its tokens count for nothing. The hub never keeps a token,
@@ -154,16 +153,6 @@ class Tokens:
         self._audit.note("signed_in", by=address, about=address, detail=f"token {token.id}", now_ms=turn.now_ms)
         return text
 
-    def for_url(self, admission: Admission, *, now_ms: int) -> str:
-        """Return the token of `admission` as one that may travel in a URL.
-
-        Raises:
-            TokenRefused, TokenExpired: if it is over since.
-        """
-        claims = self.admitted(admission.identity, now_ms=now_ms)
-        expires_ms = min(claims.ends_ms, now_ms + int(TOKEN_URL_S_MAX * 1000))
-        return sign(replace(claims, issued_ms=max(now_ms, claims.issued_ms), expires_ms=expires_ms), self._signer.key)
-
     # What the decider calls.
 
     @staticmethod
@@ -270,8 +259,11 @@ class Tokens:
     ) -> tuple[str, Token]:
         if len(self.all) >= TOKENS_MAX:
             raise HubFull(f"{TOKENS_MAX} tokens are in use; revoke some: orchestra token list")
-        if sum(token.address == peer.text for token in self.all.values()) >= TOKENS_PER_PEER_MAX:
-            raise HubFull(f"{peer.text} has {TOKENS_PER_PEER_MAX} tokens; revoke some: orchestra token list")
+        if self._count(peer) >= TOKENS_PER_PEER_MAX:
+            self._forget_revoked(peer, now_ms=turn.now_ms)
+        if self._count(peer) >= TOKENS_PER_PEER_MAX:
+            way = f"orchestra token revoke --all {peer.text}"
+            raise HubFull(f"{TOKENS_PER_PEER_MAX} tokens of {peer.text} are not over; revoke the oldest, or all: {way}")
         made_ms = max(turn.now_ms, self._floors.get(peer.id, 0))
         token = Token(
             id=self._signer.random(_ID_BYTES).hex(),
@@ -290,6 +282,19 @@ class Tokens:
             )
         self.all[token.id] = self._state.writes.tokens[token.id] = token
         return text, token
+
+    def _count(self, peer: Peer) -> int:
+        return sum(token.address == peer.text for token in self.all.values())
+
+    def _forget_revoked(self, peer: Peer, *, now_ms: int) -> None:
+        """Trust no token of `peer` that is older than the oldest in use: the revoked ones of those can be forgotten."""
+        mine = [token for token in self.all.values() if token.address == peer.text]
+        floor_ms = min((token.made_ms for token in mine if token.revoked_ms is None), default=now_ms + 1)
+        for token in mine:
+            if token.made_ms < floor_ms:
+                del self.all[token.id]
+                self._state.writes.tokens[token.id] = None
+        self._floors[peer.id] = self._state.writes.token_floors[peer.id] = max(floor_ms, self._floors.get(peer.id, 0))
 
     def _check(self, claims: Claims) -> None:
         """Refuse what was revoked, and whom nobody knows."""

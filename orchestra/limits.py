@@ -109,9 +109,11 @@ TOKEN_S_MAX: Final = 30 * 86_400.0  # how long a token may live: for longer ther
 TOKEN_URL_S_MAX: Final = 600.0  # so long one in a URL opens connections: URLs end up in histories and logs
 TOKENS_MAX: Final = 10_000  # that are neither over nor forgotten; a few hundred bytes each
 TOKENS_PER_PEER_MAX: Final = 100  # of those; revoke some to make more
+TOKENS_AN_HOUR_MAX: Final = 200  # and codes, of one peer that does not administer: the audit log is never cut
 SIGN_IN_S: Final = 600.0  # how long a one-time sign-in code waits to be used
 SIGN_IN_TOKEN_S: Final = 12 * 3600.0  # how long somebody stays signed in who came with one: a day's work
 SIGN_INS_MAX: Final = 100  # codes that wait; the oldest makes room
+assert TOKENS_PER_PEER_MAX <= TOKENS_AN_HOUR_MAX
 assert TOKEN_URL_S_MAX < SIGN_IN_TOKEN_S < TOKEN_S_MAX
 PENDING_KEYS_MAX: Final = 100  # unknown keys that are held for somebody to accept
 KEY_OVERLAP_S_MAX: Final = 30 * 86_400.0  # how long a key that was replaced is let in beside the new one

@@ -18,6 +18,7 @@ from orchestra.limits import (
     SIGN_INS_MAX,
     TOKEN_S_MAX,
     TOKEN_URL_S_MAX,
+    TOKENS_AN_HOUR_MAX,
     TOKENS_PER_PEER_MAX,
 )
 from orchestra.token import TokenKey, sign
@@ -275,22 +276,6 @@ def test_in_a_url_only_what_opens_connections_for_a_short_time_is_taken(hub: Fak
     assert peer.told[-1][:2] == [wire.BYE, "token_expired"]
 
 
-def test_a_token_is_made_fit_for_a_url_and_ends_with_what_it_was_made_from(hub: FakeHub) -> None:
-    made = _made(hub, grants=["send:*"])
-    admission = _verify(hub, made["token"])
-    hub.clock.advance(60)
-    short = hub.decider.tokens.for_url(admission, now_ms=hub.clock.now_ms)
-    found = _verify(hub, short, is_url=True)
-    assert (found.identity, found.claims.grants, found.claims.ends_ms) == (
-        admission.identity,
-        ("send:*",),
-        made["ends_ms"],
-    )
-    hub.join("operator/o").call("token.revoke", address="operator/me")
-    with pytest.raises(TokenRefused, match="revoked"):
-        hub.decider.tokens.for_url(admission, now_ms=hub.clock.now_ms)
-
-
 def test_a_code_signs_in_once_and_for_a_short_time(hub: FakeHub) -> None:
     matrix = hub.join("matrix/m")
     made = matrix.call("token.code")
@@ -335,6 +320,37 @@ def test_a_peer_has_so_many_tokens_at_most_and_those_that_are_over_make_room(hub
     assert matrix.call("token.create", ttl_ms=5000) == "hub_full"
     hub.tick(5)
     assert isinstance(matrix.call("token.create", ttl_ms=5000), dict)
+
+
+def test_revoked_tokens_make_room_and_stay_revoked(hub: FakeHub) -> None:
+    matrix = hub.join("matrix/m")
+    old = [matrix.call("token.create", ttl_ms=HOUR_MS)]
+    for _ in range(TOKENS_PER_PEER_MAX - 1):
+        hub.clock.advance(0.001)
+        old.append(matrix.call("token.create", ttl_ms=HOUR_MS))
+    for each in old:
+        hub.clock.advance(0.001)
+        matrix.call("token.revoke", id=each["id"])
+    new = matrix.call("token.create", ttl_ms=HOUR_MS)
+    assert len(hub.decider.tokens.all) == 1
+    for _ in range(2):
+        _verify(hub, new["token"])
+        for each in old:
+            with pytest.raises(TokenRefused, match="revoked"):
+                _verify(hub, each["token"])
+        hub.restart()
+
+
+def test_who_does_not_administer_makes_so_many_tokens_an_hour(hub: FakeHub) -> None:
+    matrix = hub.join("matrix/m")
+    for _ in range(TOKENS_AN_HOUR_MAX):
+        hub.clock.advance(0.001)
+        assert isinstance(matrix.call("token.code"), dict)
+    assert matrix.call("token.code") == "rate_limited"
+    assert matrix.call("token.create", ttl_ms=HOUR_MS) == "rate_limited"
+    hub.join("operator/o").call("token.code")
+    hub.clock.advance(3600 / TOKENS_AN_HOUR_MAX)
+    assert isinstance(matrix.call("token.code"), dict)
 
 
 def test_all_tokens_together_are_bounded(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
