@@ -114,6 +114,7 @@ class Hub:
             if self._decider.succession.is_due(_wall_ms()):
                 key = self._take_over()
                 router.change_key(key)
+            self._public_key = key.public
             self._decider.enrolment.accept("", operator, operator_key.public, now_ms=_wall_ms())
             self._commit()
             # Keys are loaded: only now may anybody connect, for a refused client does not come back by itself.
@@ -126,7 +127,8 @@ class Hub:
             self._facts["endpoints"] = list(self.endpoints)
             self._open_gateway(settings)
             self._socket_path = state.socket if ipc else None
-            self._write_card(key.public)
+            self._card = HubCard(self.endpoints, key.public, self._decider.succession.public)
+            state.write_card(self._card)
         except BaseException:
             self.close()
             raise
@@ -188,6 +190,7 @@ class Hub:
                     self._end_turn(turn)
                     if self._decider.succession.is_due(turn.now_ms):
                         self._change_key()
+                    self._tell_next_key()
                     self._sweep()
                     self._retain()
                 elif self._decider.feed.is_due(_steady_ms()):
@@ -205,13 +208,14 @@ class Hub:
         self._commit()
 
     def _take_over(self) -> KeyPair:
-        """Let the next key, and a new one for tokens, take over; first in the files, so that it can be repeated."""
+        """Let the next key, and a new one for tokens, take over; first in the files, so that it can be repeated.
+
+        What it owes the database is the caller's to commit.
+        """
         key = take_over(self._state)
         self._signer = load_signer(self._state)
         self._decider.tokens.sign_with(self._signer)
         self._decider.succession.took_over(now_ms=_wall_ms())
-        self._commit()
-        logger.info("the hub has a new key: %s", key.fingerprint, extra={"action": "rotated"})
         return key
 
     def _change_key(self) -> None:
@@ -222,22 +226,36 @@ class Hub:
             self._decider.succession.at_ms += _TRY_AGAIN_MS
             logger.error("the hub's next key can't take over yet: %s", fault, extra={"action": "not_rotated"})
             return
+        self._end_turn(self._turn())
+        if self._decider.succession.public:  # that was undone, and comes again
+            return
+        logger.info("the hub has a new key: %s", key.fingerprint, extra={"action": "rotated"})
+        self._public_key = key.public
         self._open_router().change_key(key)
-        self._listen_again(key.public)
+        self._listen_again()
 
-    def _listen_again(self, public_key: str, tries: int = 1) -> None:
+    def _listen_again(self, tries: int = 1) -> None:
         """Listen as soon as the places are free that were left, and then say so."""
         if self._router is None:
             return
         if self._router.bind_again():
-            self._write_card(public_key)
+            self._write_card()
             return
         if tries == _LISTEN_TRIES:
             logger.error("the hub can't listen again: another program took its port", extra={"action": "not_listening"})
-        asyncio.get_running_loop().call_later(_LISTEN_AGAIN_S, self._listen_again, public_key, tries + 1)
+        asyncio.get_running_loop().call_later(_LISTEN_AGAIN_S, self._listen_again, tries + 1)
 
-    def _write_card(self, public_key: str) -> None:
-        self._state.write_card(HubCard(self.endpoints, public_key, self._decider.succession.public))
+    def _tell_next_key(self) -> None:
+        """Let who reads the card know of the next key: peers of this machine, and whoever is invited."""
+        if self._card.next_public_key != self._decider.succession.public and self._card.public_key == self._public_key:
+            self._write_card()
+
+    def _write_card(self) -> None:
+        self._card = HubCard(self.endpoints, self._public_key, self._decider.succession.public)
+        try:
+            self._state.write_card(self._card)
+        except WorldFault as fault:
+            logger.error("where the hub is can't be written down: %s", fault, extra={"action": "no_card"})
 
     @property
     def gateway_url(self) -> str:

@@ -86,7 +86,6 @@ def invite(
     from orchestra.keys import make_key_pair
 
     who, once = parse_peer(peer), make_key_pair()
-    card = StateFolder(state or default_folder()).read_card()
 
     async def inviting(client: Client) -> dict[str, Any]:
         made = await client.call(
@@ -96,6 +95,7 @@ def invite(
 
     made = with_client(state, address, inviting)
     endpoints = _reachable(made["listens"], at)
+    card = StateFolder(state or default_folder()).read_card()
     code = Invitation(who, replace(card, endpoints=endpoints), once.secret).encode()
     if as_json:
         print_json({"code": code, "peer": str(who), "expires_ms": made["expires_ms"], "endpoints": list(endpoints)})

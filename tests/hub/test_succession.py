@@ -15,7 +15,7 @@ from orchestra import aio, wire
 from orchestra.address import parse_peer
 from orchestra.cli.keys import keys
 from orchestra.enrol import join
-from orchestra.errors import HubUnreachable, TokenRefused
+from orchestra.errors import HubUnreachable, StorageFault, TokenRefused
 from orchestra.hub.hubkeys import take_over
 from orchestra.hub.service import Hub
 from orchestra.hub.settings import HubSettings
@@ -186,6 +186,40 @@ def test_a_hub_whose_keys_are_sealed_changes_them_and_they_stay_sealed(
             assert load_key(folder.hub_key).public == hub.public_key
         assert is_sealed(folder.hub_key)
         assert is_sealed(folder.signing_key)
+
+    run(scenario())
+
+
+def test_a_hub_that_cannot_write_goes_on_with_its_key_until_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("operator/o") as operator:
+            old, commit, refused = hub.public_key, hub.store.commit, []
+
+            def refusing(writes: Any, *, now_ms: int) -> None:
+                if any(entry.action == "rotated" for entry in writes.audit) and not refused:
+                    refused.append(writes)
+                    raise StorageFault("the disk is full")
+                commit(writes, now_ms=now_ms)
+
+            monkeypatch.setattr(hub.store, "commit", refusing)
+            made = await soon(operator.call("hub.rotate", overlap_ms=0))
+            await until(lambda: hub.public_key != old, "the new key")
+            assert refused
+            assert hub.public_key == made["public_key"]
+            await soon(operator.call("peers"))
+            actions = [entry["action"] for entry in (await soon(operator.call("audit.list")))["entries"]]
+            assert actions.count("rotated") == 1
+
+    run(scenario())
+
+
+def test_who_is_invited_meanwhile_is_told_of_the_next_key_by_the_code(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("operator/o") as operator:
+            made = await soon(operator.call("hub.rotate", overlap_ms=3_600_000))
+            await until(lambda: hub.folder.read_card().next_public_key == made["public_key"], "the card to say so")
 
     run(scenario())
 
