@@ -14,7 +14,14 @@ from urllib.parse import parse_qsl
 
 from orchestra.address import Address, Kind
 from orchestra.errors import BadOption, HubFull, Malformed, PeerError, StaleLease
-from orchestra.limits import CREDIT_DEFAULT, CREDIT_MAX, GATEWAY_OPEN_MAX, LIST_ROWS_MAX, SLOTS_MAX
+from orchestra.limits import (
+    CREDIT_DEFAULT,
+    CREDIT_MAX,
+    GATEWAY_OPEN_MAX,
+    GATEWAY_PRESENCE_MAX,
+    LIST_ROWS_MAX,
+    SLOTS_MAX,
+)
 from orchestra.stage import STAGES
 from orchestra.task import RANK, TaskState
 from orchestra.version import WIRE_VERSION
@@ -143,6 +150,11 @@ class Dialogue:
         self._written: list[int] = []
         """Of those, the ones of which nobody but the gateway will say that they are delivered."""
         self._credit_due = 0
+        self._owed: list[Record] = []
+        """What else the hub is to be asked."""
+        self._is_registered = False
+        self._presence: dict[str, str] = {}
+        """Of a matrix of the earlier system: who came or went since it was told last, and how they stand now."""
         self._tasks: dict[int, int] = {}
         """Tasks it was given: seq → lease."""
         self._questions: dict[int, tuple[int, Any]] = {}
@@ -210,12 +222,24 @@ class Dialogue:
         if self._credit_due:
             said.append([CREDIT, self._credit_due, None])
             self._credit_due = 0
-        return said
+        owed, self._owed = self._owed, []
+        return said + owed
 
     @property
     def owes(self) -> bool:
         """Whether `written` has something to say."""
-        return bool(self._written or self._credit_due)
+        return bool(self._written or self._credit_due or self._owed)
+
+    def news(self) -> list[Message]:
+        """Return who came and went since the last call; where that were too many, `written` asks for everybody anew.
+
+        So of 1,000 matrices that connect at once none is told 1,000 times.
+        """
+        changed, self._presence = self._presence, {}
+        if len(changed) > GATEWAY_PRESENCE_MAX:
+            self._owed.append(self._call("registered", None, "presence.watch", {}, more=[]))
+            return []
+        return [{"type": "presence", "matrix_id": name, "status": status} for name, status in changed.items()]
 
     def is_shared(self, record: Record) -> bool:
         """Whether every client that speaks like this one is told the same one message of `record`."""
@@ -401,7 +425,7 @@ class Dialogue:
         _, verb, ref, code, text = record
         asked = self._open.pop(ref, None) if verb in _NUMBERED else None
         if asked is not None and asked.type == "registered":
-            return [self._registered(asked.more)]  # it can't watch who comes and goes, and is told who is there
+            return [self._registered(asked.more)]  # it can't watch who comes and goes, and is told who was there
         if asked is not None and asked.type == "result" and code == StaleLease.code:
             self._tasks.pop(asked.more, None)
         return [_error(asked.id if asked is not None else None, code, text)]
@@ -467,13 +491,22 @@ class Dialogue:
         if asked is None or asked.type in ("quiet", "kept"):
             return [{"type": "ok", **_with_id(asked.id)}] if asked is not None and asked.id is not None else []
         if asked.type == "registered":
-            return [self._registered(result["peers"])]
+            return self._tell_registered([*asked.more, *result["peers"]], is_cut=result["is_cut"])
         if asked.type == "checkpoint":
             return [self._checkpoint_response(*asked.more, guidance=None)]
         return [{"type": "reply", **_with_id(asked.id), "result": vocabulary.with_jobs(asked.more, result)}]
 
+    def _tell_registered(self, peers: list[Message], *, is_cut: bool) -> list[Message]:
+        if is_cut:
+            params = {"after": peers[-1]["address"]}
+            self._owed.append(self._call("registered", None, "presence.watch", params, more=peers))
+            return []
+        return [self._registered(peers)]
+
     def _registered(self, peers: Iterable[Message]) -> Message:
-        self._credit_due += self.wishes.credit
+        if not self._is_registered:
+            self._is_registered = True
+            self._credit_due += self.wishes.credit
         others = vocabulary.online(peers, kind=Kind.MATRIX, but=str(self.address))
         return {"type": "registered", "matrix_id": self.address.name, "online_matrices": others}
 
@@ -498,7 +531,8 @@ class Dialogue:
             address, kind = data["address"], f"{Kind.MATRIX}/"
             if not address.startswith(kind) or address == str(self.address):
                 return []
-            return [{"type": "presence", "matrix_id": address.removeprefix(kind), "status": data["state"]}]
+            self._presence[address.removeprefix(kind)] = data["state"]
+            return []
         return [{**data, "type": "event", "event": name}]
 
     def _tell_bye(self, record: Record) -> list[Message]:

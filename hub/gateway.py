@@ -305,11 +305,15 @@ class Gateway:
             asyncio.get_running_loop().call_soon(self._pump_again)
 
     def tick(self) -> None:
-        """Close who reads nothing, and confirm what was read since."""
+        """Tell of who came and went, confirm what was read since, and close who reads nothing."""
         now = time.monotonic()
         for link in list(self._unconfirmed):
             self.wrote(link)
         for link in list(self.links):
+            for news in link.dialogue.news():
+                self._write_one(link, write_message(news))
+            if link.dialogue.owes:
+                self._unconfirmed.add(link)
             if link.socket.transport.get_write_buffer_size() == 0:
                 link.stalled_at = 0.0
             elif not link.stalled_at:

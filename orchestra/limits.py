@@ -141,6 +141,7 @@ GATEWAY_BURST_S: Final = 5.0  # of that rate, a client may say so much at once
 GATEWAY_HEARD_MAX: Final = 8  # messages of one client that wait for the hub; then it is read no further
 GATEWAY_TURN_FRAMES_MAX: Final = 64  # of all clients, taken into one turn: about 2 ms
 GATEWAY_OPEN_MAX: Final = 64  # messages of one client without an answer: each may be a reply of 1 MiB
+GATEWAY_PRESENCE_MAX: Final = 64  # who came or went in a quarter of a second, told one by one; more: everybody anew
 GATEWAY_OWED_RECORDS_MAX: Final = 2048  # that one client may leave unread before it is dropped
 GATEWAY_UNSENT_BYTES_MAX: Final = 256 * KIB  # written for one client and not taken by it; more waits as records
 GATEWAY_STALL_S: Final = 20.0  # how long a client may read nothing of what waits for it

@@ -53,6 +53,12 @@ class Talker:
         told, self.told = self.told, []
         return told
 
+    def tick(self) -> None:
+        """The gateway looks after its connections."""
+        self._told(self.dialogue.news())
+        for owed in self.dialogue.written():
+            self._hub.say_frames((self._peer, pack([owed])))
+
     def _pass_on(self, records: list[Any]) -> None:
         for record in records:
             try:
@@ -220,6 +226,28 @@ def test_a_client_gets_no_more_messages_than_it_asked_for_until_it_acknowledges_
         reader.say(type="ack", ids=first)
         assert len([each for each in reader.hear() if each["type"] == "message"]) == 2
         assert hub.state.roster.peers["matrix/m"].mailbox.count == 2
+
+
+def test_a_thousand_matrices_that_come_at_once_are_told_in_one_list_and_not_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("orchestra.hub.presence.LIST_ROWS_MAX", 30)  # so that a list comes in several replies
+    with fake_hub() as hub:
+        watching = Talker(hub, "matrix/watching", is_modern=False)
+        assert [each["online_matrices"] for each in watching.hear()] == [[]]
+        crowd = [Talker(hub, f"matrix/m{number:03}", is_modern=False) for number in range(100)]
+        assert watching.hear() == []
+        watching.tick()
+        (registered,) = watching.hear()
+        assert registered["online_matrices"] == [f"m{number:03}" for number in range(100)]
+        hub.lose(crowd[7]._peer)
+        Talker(hub, "matrix/late", is_modern=False)
+        assert watching.hear() == []
+        watching.tick()
+        told = {each["matrix_id"]: each["status"] for each in watching.hear() if each["type"] == "presence"}
+        assert told == {"m007": "offline", "late": "online"}
+        watching.tick()
+        assert watching.hear() == []
 
 
 def test_an_agent_gives_back_what_it_does_not_take() -> None:

@@ -114,7 +114,8 @@ def test_a_matrix_of_the_earlier_system_works_unchanged(tmp_path: Path) -> None:
                     "matrix_id": "one",
                     "online_matrices": [],
                 }
-                await one.say(type="message", to="two", content="you were away", metadata={"k": [1]})
+                said = {"to": "two", "content": "you were away", "metadata": {"k": [1]}}
+                await one.say(type="message", **said, **{"from": "three"})  # who it is from, its token says
                 async with connect(address_of(hub, query["two"])) as second:
                     two = Browser(second)
                     assert (await two.hear("registered"))["online_matrices"] == ["one"]
@@ -133,6 +134,22 @@ def test_a_matrix_of_the_earlier_system_works_unchanged(tmp_path: Path) -> None:
                     await one.hear("presence", matrix_id="two", status="away")
                 await one.hear("presence", matrix_id="two", status="offline")
                 assert one.told == []
+
+    run(scenario())
+
+
+def test_who_reconnects_is_not_forgotten_when_the_old_connection_ends(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with (
+            live_hub(tmp_path, gateway=GATEWAY) as hub,
+            browser(hub, "operator/a") as sender,
+            browser(hub, "matrix/m") as old,
+            browser(hub, "matrix/m") as new,
+        ):
+            await old.socket.close()
+            await until(lambda: len(hub.decider.state.roster.peers["matrix/m"].sessions) == 1)
+            assert (await sender.ask(type="send", to="matrix/m", content="still there?"))["type"] == "ok"
+            await new.hear("message", content="still there?")
 
     run(scenario())
 
