@@ -43,13 +43,13 @@ def matrix_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def matrix_at_desk(desk: Desk, *, name: str | None, state: Path | None) -> Matrix:
     """Return which matrix we are; the first time that is settled with the hub, if it is there."""
-    from orchestra.matrix.identity import matrix_of
+    from orchestra.matrix.identity import matrix_for_now, matrix_of
 
     def find() -> Matrix:
         return matrix_of(desk.store.path, name=name, state=state)
 
-    matrix = find()
-    if matrix.has_hub and not matrix.let_in.exists():
+    matrix = matrix_for_now(desk.store.path, name=name, state=state)
+    if matrix.has_hub and not matrix.fault and not matrix.let_in.exists():
         from orchestra.matrix import calling
 
         with suppress(*_AWAY, TimeoutError):
@@ -63,6 +63,8 @@ def meet(desk: Desk, matrix: Matrix, then: Callable[[Client, Met], Awaitable[T]]
 
     What the memory has to say waits in it, so a hub that is away is no error.
     """
+    if matrix.fault:
+        return None, matrix.fault
     if not matrix.has_hub:
         return None, "no hub was ever started or joined here"
     from orchestra.matrix import link
@@ -116,11 +118,11 @@ async def keep_sent(client: Client, state: Path | None, to: str, body: bytes, se
 
 
 def _clone_of(client: Client, state: Path | None) -> tuple[Path, Matrix] | None:
-    from orchestra.matrix.identity import matrix_of
+    from orchestra.matrix.identity import matrix_for_now
     from orchestra.memory.place import memory_of
 
     memory = memory_of(Path.cwd())
     if not memory.exists():
         return None
-    matrix = matrix_of(memory, state=state)
-    return (memory, matrix) if str(matrix.address) == client.address and matrix.has_hub else None
+    matrix = matrix_for_now(memory, state=state)
+    return (memory, matrix) if str(matrix.address) == client.address and not matrix.fault else None

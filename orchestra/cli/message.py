@@ -92,7 +92,7 @@ def _send(
 
     text = text_or_stdin(text).decode("utf-8", "replace")
     answered = _answered(desk, reply_to)
-    base = letters.seq_of(desk.store, answered.id, hub=meeting.hub_id(me)) if answered and me.has_hub else None
+    base = meeting.seq_at_hub(desk.store, answered.id, me) if answered else None
     recipient = recipient_of(to, me) if to is not None else _answer_to(answered, me)
     letter = letters.written(
         text,
@@ -110,7 +110,7 @@ def _send(
             unsent.drop(desk.store, [stored.id])
             raise refused
         reason = str(refused)
-    seq = letters.seq_of(desk.store, stored.id, hub=meeting.hub_id(me)) if me.has_hub else None
+    seq = meeting.seq_at_hub(desk.store, stored.id, me)
     if as_json:
         print_json({"id": stored.id, "to": recipient, "is_sent": seq is not None, "seq": seq, "reason": reason})
         return DONE

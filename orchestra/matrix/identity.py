@@ -34,6 +34,8 @@ class Matrix:
 
     address: Address
     state: StateFolder
+    fault: str = ""
+    """Why it is not certain which matrix this is, and so it can't meet the hub."""
 
     @property
     def has_hub(self) -> bool:
@@ -61,7 +63,7 @@ def matrix_of(memory: Path, *, name: str | None = None, state: Path | None = Non
     folder = StateFolder(Path(state or os.environ.get("ORCHESTRA_STATE") or default_folder()))
     if name is not None:
         return Matrix(_address(name), folder)
-    wanted = str(told["name"]) if "name" in told else None
+    wanted = _name_in(told, memory)
     if not folder.card.exists():
         return Matrix(_address(wanted or _name_like(memory)), folder)
     for candidate in _candidates(folder, memory, wanted):
@@ -70,6 +72,19 @@ def matrix_of(memory: Path, *, name: str | None = None, state: Path | None = Non
                 _write_card(memory, candidate)
             return Matrix(_address(candidate), folder)
     raise AssertionError("there is always another name")
+
+
+def matrix_for_now(memory: Path, *, name: str | None = None, state: Path | None = None) -> Matrix:
+    """As `matrix_of`, but where what says so can't be read or written it is one with a fault: no save waits for that.
+
+    Raises:
+        BadAddress: if the name is none.
+    """
+    try:
+        return matrix_of(memory, name=name, state=state)
+    except (StateFault, StorageFault) as fault:
+        folder = StateFolder(Path(state or os.environ.get("ORCHESTRA_STATE") or default_folder()))
+        return Matrix(_address(_name_like(memory)), folder, str(fault))
 
 
 def matrix_at(folder: Path, state: StateFolder) -> Address:
@@ -81,9 +96,9 @@ def matrix_at(folder: Path, state: StateFolder) -> Address:
     if not folder.is_dir():
         raise StateFault(f"{folder} is no folder; name that of a clone, or a matrix: --to NAME")
     memory = memory_of(folder.resolve())
-    told = _read(_card_of(memory))
-    if "name" in told:
-        return _address(str(told["name"]))
+    named = _name_in(_read(_card_of(memory)), memory)
+    if named is not None:
+        return _address(named)
     state.make()
     for candidate in _candidates(state, memory, None):
         if _claim(state, candidate, memory):
@@ -214,6 +229,20 @@ def _read(file: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError) as exc:
         raise StateFault(f"{file} can't be read ({exc}); mend it, or remove it") from exc
+
+
+def _name_in(told: dict[str, Any], memory: Path) -> str | None:
+    """Return the name that the card of a memory says, or None.
+
+    Raises:
+        StateFault: if it is none.
+    """
+    if "name" not in told:
+        return None
+    try:
+        return _address(str(told["name"])).name
+    except BadAddress as exc:
+        raise StateFault(f"{_card_of(memory)}: {exc}; mend it, or remove it") from exc
 
 
 def _address(name: str) -> Address:

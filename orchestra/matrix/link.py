@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from orchestra.errors import ConnectionFault, HubUnreachable, OrchestraError
+from orchestra.errors import ConnectionFault, HubUnreachable, OrchestraError, StateFault
 from orchestra.limits import BACKOFF_S_MAX, HUB_MEET_S, OUTBOX_LOOK_S
 
 from . import calling
@@ -67,9 +67,10 @@ class Link:
     """A connection that a service keeps for its whole life: it comes about when the hub does, and mends itself.
 
     `find` says which matrix this is; it is asked again until there is a hub, since only then the name is certain.
+    Until then it is `matrix`.
     """
 
-    def __init__(self, archive: Archive, find: Callable[[], Matrix], *, project: str) -> None:
+    def __init__(self, archive: Archive, find: Callable[[], Matrix], matrix: Matrix, *, project: str) -> None:
         self._archive = archive
         self._find = find
         self._project = project
@@ -77,7 +78,7 @@ class Link:
         self._again = asyncio.Event()
         self._tried = asyncio.Event()
         self._reason = "not connected yet"
-        self.matrix = find()
+        self.matrix = matrix
 
     @property
     def reason(self) -> str:
@@ -86,8 +87,11 @@ class Link:
 
     @property
     def hub(self) -> str:
-        """Which hub it is, or "" where none was ever started or joined."""
-        return hub_id(self.matrix) if self.matrix.has_hub else ""
+        """Which hub it is, or "" where the state folder names none."""
+        try:
+            return hub_id(self.matrix)
+        except (HubUnreachable, StateFault):
+            return ""
 
     async def wait_tried(self, *, within_s: float = HUB_MEET_S) -> None:
         """Wait until it was tried once, so that who asks right after the start finds what a hub has for it."""

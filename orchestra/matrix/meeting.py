@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from orchestra.address import Address, parse_address
 from orchestra.aio import CONTEXT
-from orchestra.errors import BadOption, PeerError
+from orchestra.errors import BadOption, HubUnreachable, PeerError, StateFault
 from orchestra.limits import LIST_ROWS_MAX
 from orchestra.memory.words import Kind
 
@@ -24,6 +24,7 @@ from .identity import Matrix, is_here
 
 if TYPE_CHECKING:
     from orchestra.aio import Client
+    from orchestra.memory.store import Store
 
     from .archive import Archive
     from .unsent import Item
@@ -137,6 +138,15 @@ def hub_id(matrix: Matrix) -> str:
         HubUnreachable, StateFault: as `StateFolder.read_card`.
     """
     return sha256(matrix.state.read_card().public_key.encode()).hexdigest()[:16]
+
+
+def seq_at_hub(store: Store, id: int, matrix: Matrix) -> int | None:
+    """Return what the hub calls a message of this matrix, or None if it does not know it, or there is no hub."""
+    try:
+        hub = hub_id(matrix)
+    except (HubUnreachable, StateFault):
+        return None
+    return letters.seq_of(store, id, hub=hub)
 
 
 def _now_ms() -> int:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -15,7 +15,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 
 from orchestra.errors import OrchestraError
 from orchestra.matrix.archive import Archive
-from orchestra.matrix.identity import matrix_of
+from orchestra.matrix.identity import matrix_for_now, matrix_of
 from orchestra.matrix.link import Link
 from orchestra.memory.meaning import Semantics
 from orchestra.version import VERSION
@@ -48,7 +48,8 @@ async def serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     async with Archive(memory) as archive, Archive(memory) as mail:  # two, so that mail waits for no long question
-        link = Link(mail, lambda: matrix_of(memory, name=name, state=state), project=project)
+        find = partial(matrix_of, memory, name=name, state=state)
+        link = Link(mail, find, matrix_for_now(memory, name=name, state=state), project=project)
         keeping = asyncio.ensure_future(link.keep())
         desk = Desk(archive, semantics, link, project, author)
         serving = asyncio.ensure_future(server_of(desk).run_stdio_async())

@@ -198,3 +198,16 @@ def test_issues_of_other_matrices_are_listed(machine: Clones) -> None:
     away = api.memory("issue", "--list", "--all")
     assert (away.code, len(away.stdout.splitlines())) == (0, 2)
     assert "those of other matrices are not shown (" in away.stderr
+
+
+def test_a_fault_of_the_state_folder_holds_up_no_save(machine: Clones) -> None:
+    web = machine.clone("web")
+    machine.hub()
+    web.message("--inbox")
+    (web.folder / ".orchestra" / "matrix.toml").write_text("name = ")
+    told = web.memory("issue", "Saving hangs")
+    assert (told.code, told.stdout) == (0, "issue #1 is stored\n")
+    assert "matrix.toml can't be read" in told.stderr
+    assert web.message("hello").stdout == "message #2 to every matrix is kept\n"
+    (web.folder / ".orchestra" / "matrix.toml").unlink()
+    assert web.message("--inbox").stderr.endswith("what waited was sent: #1, #2\n")

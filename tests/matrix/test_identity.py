@@ -9,7 +9,7 @@ import pytest
 
 from orchestra.address import parse_address
 from orchestra.errors import BadAddress, Conflict, StateFault
-from orchestra.matrix.identity import is_elsewhere, is_here, matrix_at, matrix_of, settle
+from orchestra.matrix.identity import is_elsewhere, is_here, matrix_at, matrix_for_now, matrix_of, settle
 from orchestra.state import HubCard, StateFolder
 
 
@@ -85,9 +85,12 @@ def test_people_may_name_it(tmp_path: Path, state: StateFolder) -> None:
     for name in ("agent/x", "No Name", ""):
         with pytest.raises(BadAddress):
             matrix_of(memory, name=name, state=state.path)
-    memory.with_name("matrix.toml").write_text("name = ")
-    with pytest.raises(StateFault, match="mend it, or remove it"):
-        matrix_of(memory, state=state.path)
+    for broken in ("name = ", 'name = "No Name"'):
+        memory.with_name("matrix.toml").write_text(broken)
+        with pytest.raises(StateFault, match="mend it, or remove it"):
+            matrix_of(memory, state=state.path)
+        found = matrix_for_now(memory, state=state.path)
+        assert (str(found.address), "mend it, or remove it" in found.fault) == ("matrix/web", True)
 
 
 def test_a_path_means_the_matrix_of_the_clone_there_also_before_it_met_a_hub(

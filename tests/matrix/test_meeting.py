@@ -315,7 +315,7 @@ def test_a_hub_that_does_not_answer_or_is_gone_loses_nothing(tmp_path: Path) -> 
 async def linked(clone: Clone) -> AsyncIterator[link.Link]:
     """Keep a link, as a service does."""
     async with Archive(clone.path) as archive:
-        kept = link.Link(archive, lambda: clone.matrix, project="p")
+        kept = link.Link(archive, lambda: clone.matrix, clone.matrix, project="p")
         keeping = asyncio.ensure_future(kept.keep())
         try:
             yield kept
