@@ -7,7 +7,8 @@ import { ago } from "./words.js";
 
 export class Dead {
   name = "dead";
-  label = "Dead letters";
+  label = "Dead";
+  more = " letters";
 
   constructor(picture, open, deeds) {
     this.picture = picture;

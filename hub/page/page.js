@@ -41,7 +41,7 @@ let view = views[0];
 
 function makeTab(each) {
   const number = el("span", { class: "number" });
-  const node = el("button", { type: "button", role: "tab", class: each.isBeside ? "tab beside" : "tab", "aria-controls": "list", onclick: () => show(each) }, each.label, " ", number);
+  const node = el("button", { type: "button", role: "tab", class: each.isBeside ? "tab beside" : "tab", "aria-controls": "list", onclick: () => show(each) }, each.label, each.more && el("span", { class: "more" }, each.more), " ", number);
   document.querySelector(".tabs").append(node);
   return { each, node, number };
 }
@@ -161,6 +161,7 @@ at("help").addEventListener("click", help);
 picture.addEventListener("change", ({ detail: changed }) => {
   if (changed.has("all")) {
     say(at("me"), picture.me.address);
+    at("out").hidden = false;
     drawState("open", "connected");
   }
   if (changed.has("pulse") || changed.has("all")) soon(drawPulse); // and every time of day with it
@@ -187,6 +188,8 @@ link.addEventListener("shut", ({ detail: wait }) => {
 });
 link.addEventListener("signed-out", () => {
   drawState("out", "signed out");
+  say(at("me"), "");
+  at("out").hidden = true;
   drawGone();
   if (document.querySelector(".signed-out")) return;
   const isUsed = location.hash === "#used";

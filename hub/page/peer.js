@@ -66,7 +66,7 @@ export class PeerDetail {
 
 function sessionFacts(session) {
   const { number, since_ms: since, is_worker: isWorker, slots, tasks, queues, program, host, pid, version, ...about } = session;
-  const more = Object.entries(about).map(([name, value]) => `${name} ${value}`).join(", ");
+  const more = Object.entries(about).filter(([, value]) => value).map(([name, value]) => `${name} ${value}`).join(", ");
   return facts([
     ["Program", [program, version].filter(Boolean).join(" ")],
     ["Where", [host, pid && `process ${pid}`].filter(Boolean).join(", ")],

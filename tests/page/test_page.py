@@ -82,6 +82,20 @@ def test_who_is_not_signed_in_is_told_how(stage: Stage, open_window: OpenWindow)
     assert not any(url.startswith("ws") for url in window.asked)
 
 
+def test_who_signs_out_is_out_and_so_is_whose_token_is_revoked(stage: Stage, open_window: OpenWindow) -> None:
+    window, other = open_window(), open_window()
+    window.may_lose_hub = other.may_lose_hub = True
+    for page in (window.page, other.page):
+        expect(page.locator("#hub-text")).to_have_text("connected")
+    window.page.get_by_role("link", name="sign out").click()
+    expect(window.page.get_by_role("heading", name="You are not signed in")).to_be_visible()
+    assert not window.page.context.cookies()
+    expect(other.page.locator("#hub-text")).to_have_text("connected")
+    for token in stage.place.run("token", "list", "--json").data["tokens"]:
+        stage.place.run("token", "revoke", token["id"])
+    expect(other.page.get_by_role("heading", name="You are not signed in")).to_be_visible()
+
+
 # What is seen and done.
 
 
@@ -158,7 +172,7 @@ def test_a_dead_letter_is_sent_again_and_another_is_dropped(stage: Stage, window
     _peer(stage, "matrix/absent").close()
     for text in ("hold this", "and forget that"):
         stage.place.run("send", "matrix/absent", text, "--expires", "1ms")
-    _tab(page, "Dead letters")
+    _tab(page, "Dead")
     expect(_row(page, "hold this").locator(".tail")).to_have_text("expired")
     page.locator("#list li", has_text="and forget that").get_by_role("button", name="Drop").click()
     expect(_row(page, "and forget that")).to_have_count(0)
@@ -262,7 +276,7 @@ def test_it_is_used_with_the_keyboard_alone(stage: Stage, window: Window) -> Non
     expect(page.get_by_role("tab", name="Messages")).to_have_attribute("aria-selected", "true")
     page.get_by_role("tab", name="Messages").focus()
     page.keyboard.press("ArrowRight")
-    expect(page.get_by_role("tab", name="Dead letters")).to_be_focused()
+    expect(page.get_by_role("tab", name="Dead")).to_be_focused()
     page.keyboard.press("?")
     expect(page.get_by_role("dialog", name="Keys of the keyboard")).to_be_visible()
 
@@ -283,7 +297,7 @@ def test_it_is_legible_for_everybody(
     expect(page.locator(".chart .foot .top").last).not_to_have_text("")
     axe = Axe()
     options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
-    for view in ("Tasks", "Messages", "Dead letters", "Keys", *(["Peers"] if name == "narrow" else [])):
+    for view in ("Tasks", "Messages", "Dead", "Keys", *(["Peers"] if name == "narrow" else [])):
         _tab(page, view)
         page.screenshot(path=shots / f"page-{name}-{view.split()[0].lower()}.png")
         found = axe.run(page, options=options)
