@@ -72,11 +72,13 @@ class Indexer:
                 finally:
                     keeper.close()
                     self._place.socket.unlink(missing_ok=True)
-                    self._tell({**keeper.facts(), "pid": 0})
+                    self._tell({**keeper.facts(), "indexer": 0})
         finally:
             lock.close()
 
     def _work(self, store: Store, keeper: Keeper, listening: socket.socket) -> None:
+        # At once: what an earlier one said last would look as if this one had been silent since.
+        self._tell({**keeper.facts(), "indexer": os.getpid()})
         last_use = time.monotonic()
         next_beat = rest_until = 0.0
         is_busy = True
@@ -97,7 +99,7 @@ class Indexer:
             if now >= next_beat:
                 next_beat = now + _BEAT_S
                 with suppress(OrchestraError):
-                    self._tell({**keeper.facts(), "pid": os.getpid()})
+                    self._tell({**keeper.facts(), "indexer": os.getpid()})
 
     def _serve(self, keeper: Keeper, listening: socket.socket) -> None:
         try:

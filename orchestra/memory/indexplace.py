@@ -10,10 +10,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from orchestra.errors import IndexFault
 from orchestra.limits import INDEX_SET_ASIDE_MAX
+
+_GLANCE_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ class Lock:
     def __init__(self, path: Path) -> None:
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take()
             os.pwrite(self.descriptor, f"{os.getpid():<20}".encode(), 0)
         except BaseException:
             os.close(self.descriptor)
@@ -116,6 +118,19 @@ class Lock:
 
     def close(self) -> None:
         os.close(self.descriptor)
+
+    def _take(self) -> None:
+        """Take it; who only looks who has it (`holder`) has it for an instant."""
+        deadline = time.monotonic() + _GLANCE_S
+        while True:
+            try:
+                fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_GLANCE_S / 20)
+            else:
+                return
 
 
 def holder(path: Path) -> int:

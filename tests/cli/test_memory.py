@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import sqlite3
@@ -370,3 +371,37 @@ def test_every_command_of_the_docs_does_what_it_says(clone: Clone) -> None:
             ended = clone.memory(*words[2:], env=env)
             assert ended.code == 0, (line, ended.stderr)
     assert len(github.issues) == 1
+
+
+def test_the_model_is_installed_from_a_file_shown_and_removed(clone: Clone) -> None:
+    """With the real files, where they are installed for the tests; without the network."""
+    there = Path(os.environ.get("ORCHESTRA_TEST_MODELS", "/nowhere")) / "all-MiniLM-L6-v2"
+    if not there.is_dir():
+        assert "TOX_ENV_NAME" not in os.environ, "tox installs the model, and must not skip this"
+        pytest.skip("no model: see tests/memory/conftest.py")
+    own = clone.env(ORCHESTRA_MODELS=str(clone.folder / "models"), ORCHESTRA_EMBED="auto", HOME=str(clone.folder))
+
+    def model(*words: str) -> Ended:
+        return clone.memory("model", *words, env=own)
+
+    assert "no model is installed; run: orchestra memory model install" in model("list").stderr
+    assert (model("status").code, model("status").stdout) == (1, "")
+    installed = model("install", "--from", str(there))
+    assert installed.stdout.startswith("all-MiniLM-L6-v2 is ready: ")
+    assert "is here already" in model("install").stdout
+    assert model("list").stdout.splitlines()[1].startswith("all-MiniLM-L6-v2\tused\t")
+    assert "works: vectors of 384 numbers" in model("status").stdout
+    weights = clone.folder / "models" / "all-MiniLM-L6-v2" / "vocab.txt"
+    weights.write_bytes(b"x" + weights.read_bytes()[1:])
+    broken = model("status")
+    assert (broken.code, "is not the file that was published; run: orchestra" in broken.stderr) == (1, True)
+    doctor = clone.memory("doctor", env=own)
+    assert (doctor.code, "not the file that was published" in doctor.stdout) == (1, True)
+    assert model("remove").stdout == "87 MiB removed\n"
+    model("remove").assert_is_one_sentence(1)
+
+
+def test_a_model_that_does_not_exist_is_told(clone: Clone) -> None:
+    for words in (["recall", "hub"], ["stats"], ["reindex"], ["model", "list"]):
+        ended = clone.memory(*words, env=clone.env(ORCHESTRA_EMBED="cohere:x"))
+        assert "'cohere:x' is no model" in ended.assert_is_one_sentence(2)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from orchestra.memory.indexplace import IndexPlace, holder, read_json
+from orchestra.memory.indexplace import IndexPlace, holder, read_json, write_json
 
 from ..system.programs import BOUND_S, PYTHON, Ended, Place, is_alive, wait_until
 from .memories import by_words
@@ -126,17 +126,21 @@ def test_from_the_first_save_to_its_end(clone: Clone) -> None:
     )
     assert not is_alive(pid)
     assert clone.memory("doctor").code == 0
-    # It is killed: the next command starts another.
+    # It has been hanging for more than a minute: the next command ends it, and one later another is there.
     clone.until_chromadb()
-    os.kill(clone.pid, signal.SIGKILL)
-    assert clone.by() in ("exact search", "")
+    pid = clone.pid
+    os.kill(pid, signal.SIGSTOP)
+    write_json(clone.place.state, {**read_json(clone.place.state), "at_ms": 0})
+    assert clone.by() == ""
+    wait_until(lambda: not is_alive(pid), "the indexer to end")
     clone.until_chromadb()
     # The clone is removed: it goes.
     pid = clone.pid
-    child = int(read_json(clone.place.state).get("pid", 0))
+    child = int(clone.memory("stats", "--json").data["meaning"]["pid"])
+    assert is_alive(child)
     shutil.rmtree(clone.place.memory.parent)
     wait_until(lambda: not is_alive(pid), "the indexer to end")
-    assert not is_alive(child)
+    wait_until(lambda: not is_alive(child), "ChromaDB's process to end with it")
 
 
 def test_it_ends_when_nobody_needs_it(clone: Clone) -> None:
