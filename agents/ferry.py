@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
@@ -25,7 +25,7 @@ from orchestra.state import StateFolder, this_operator
 from .agentmap import parse_map
 from .bridge import Bridge, claims_of, hold_inbox, remind
 from .claims import Claims
-from .oldagent import OldAgent
+from .oldagent import Lookout, OldAgent
 from .parting import parting_word
 from .place import check_root, trust_in
 from .settings import AgentSettings, BridgeSettings
@@ -82,19 +82,39 @@ async def _run(settings: BridgeSettings, stop_with_stdin: bool) -> None:
         stack.callback(hold_inbox(settings.inbox).close)
         claims = Claims(claims_of(settings.inbox))
         stack.callback(claims.close)
-        parts = {name: _serve(settings, claims, name, stops) for name in settings.agents.served}
-        parts[""] = remind(settings.until)
-        if settings.agents.addresses or not settings.agents.served:
-            parts["."] = _take(settings, claims)
-        running = {name: asyncio.ensure_future(part) for name, part in parts.items()}
-        stops |= {name: part.cancel for name, part in running.items()}
-        await _all(running.values())
+        lookout = Lookout(settings.outbox)
+        served = {
+            name: asyncio.ensure_future(_serve(settings, claims, lookout, name, stops))
+            for name in settings.agents.served
+        }
+        running = [*served.values(), asyncio.ensure_future(remind(settings.until))]
+        if settings.agents.addresses or not served:
+            running.append(asyncio.ensure_future(_take(settings, claims)))
+        stops |= {name: part.cancel for name, part in served.items()}  # until it serves: then it is drained
+        stops[""] = lambda: [part.cancel() for part in running[len(served) :]]
+        if served:
+            await _all([*running, asyncio.ensure_future(_beside(lookout.run(), running))])
+        else:
+            await _all(running)
     logger.info("the bridge stops; what it took is answered when it runs again", extra={"action": "bridge_ends"})
 
 
-async def _all(parts: Iterable[asyncio.Task[None]]) -> None:
+async def _beside(doing: Coroutine[Any, Any, None], others: Sequence[asyncio.Task[None]]) -> None:
+    """Do something until all others have ended: who drains still waits for results."""
+    working = asyncio.ensure_future(doing)
+    waiting = asyncio.ensure_future(asyncio.wait(others))
+    try:
+        await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        working.cancel()
+        waiting.cancel()
+        await asyncio.gather(working, waiting, return_exceptions=True)
+
+
+async def _all(parts: Sequence[asyncio.Task[None]]) -> None:
     """Wait until all have ended or were stopped; where one fails, stop the others and raise what it raised."""
-    parts = list(parts)
     try:
         await asyncio.wait(parts, return_when=asyncio.FIRST_EXCEPTION)
     finally:
@@ -113,12 +133,14 @@ async def _take(settings: BridgeSettings, claims: Claims) -> None:
         await Bridge(settings, client, claims).run()
 
 
-async def _serve(settings: BridgeSettings, claims: Claims, name: str, stops: dict[str, Callable[[], object]]) -> None:
+async def _serve(
+    settings: BridgeSettings, claims: Claims, lookout: Lookout, name: str, stops: dict[str, Callable[[], object]]
+) -> None:
     """Let the old agent of the folder `name` do tasks of the hub; stopped by draining it."""
     address, queues = settings.agents.served[name]
     async with await reach(settings.state, address, queues=queues, about={"runner": "command"}) as client:
         chosen = AgentSettings(address, settings.state, queues=queues)
-        old = OldAgent(chosen, client, bridge=settings, name=name, claims=claims)
+        old = OldAgent(chosen, client, bridge=settings, name=name, claims=claims, lookout=lookout)
         stops[name] = old.drain
         await old.run(ready=lambda: click.echo(f"bridge ready: {settings.inbox / name} for {address}"))
 

@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from orchestra.aio import Client
@@ -42,19 +43,49 @@ logger = logging.getLogger(__name__)
 _CLOSE_S: Final = 60.0  # between two looks at tasks that may be over without us
 
 
+class Lookout:
+    """Watches the folders of results of all old agents together: one thread, however many they are."""
+
+    def __init__(self, outbox: Path) -> None:
+        self._outbox = outbox
+        self._agents: dict[str, OldAgent] = {}
+        self._watch = Watch(outbox, folders=self._folders)
+
+    def watch(self, agent: OldAgent) -> Callable[[], None]:
+        """Let `agent` look when something came; return what makes it look soon in any case."""
+        self._agents[agent.name] = agent
+        return lambda: self._watch.look_again(agent.name)
+
+    async def run(self) -> None:
+        """Watch until this is cancelled."""
+        async for names in self._watch.changes():
+            for name in names:
+                self._agents[name].look()
+
+    def _folders(self) -> list[str]:
+        return [name for name in self._agents if (self._outbox / name).is_dir()]
+
+
 class OldAgent(Worker):
     """The worker whose work the old agent of the folder `name` does."""
 
     def __init__(
-        self, settings: AgentSettings, client: Client, *, bridge: BridgeSettings, name: str, claims: Claims
+        self,
+        settings: AgentSettings,
+        client: Client,
+        *,
+        bridge: BridgeSettings,
+        name: str,
+        claims: Claims,
+        lookout: Lookout,
     ) -> None:
         super().__init__(settings, client)
-        self._name = name
+        self.name = name
         self._inbox, self._outbox = bridge.inbox / name, bridge.outbox / name
         self._trust = bridge.trust
         self._claims = claims
         self._intake = Intake(bridge.trust)
-        self._watch = Watch(bridge.outbox, folders=lambda: [name] if self._outbox.is_dir() else [])
+        self._look_again = lookout.watch(self)
         self._awaited: dict[str, asyncio.Future[OldResult]] = {}
         """Results that are waited for, by the old id of their task."""
 
@@ -63,7 +94,7 @@ class OldAgent(Worker):
             folder.mkdir(parents=True, exist_ok=True)
         lock = Lock(lock_of(self._inbox))
         kept = tidy(self._claims, lambda: [self._outbox], self._trust)
-        beside = [asyncio.ensure_future(each) for each in (self._look(), self._close_all(), kept)]
+        beside = [asyncio.ensure_future(each) for each in (self._close_all(), kept)]
         working = asyncio.ensure_future(super().run(ready=ready))
         try:
             await asyncio.wait([working, *beside], return_when=asyncio.FIRST_COMPLETED)
@@ -95,7 +126,7 @@ class OldAgent(Worker):
         began = time.monotonic()
         answer: asyncio.Future[OldResult] = asyncio.get_running_loop().create_future()
         self._awaited[_id_of(claim)] = answer
-        self._watch.look_again(self._name)
+        self._look_again()
         try:
             watched: set[asyncio.Future[object]] = {answer, running.stop}  # type: ignore[arg-type]
             await asyncio.wait(watched, timeout=job.timeout_s, return_when=asyncio.FIRST_COMPLETED)
@@ -111,7 +142,7 @@ class OldAgent(Worker):
 
     async def _hand_over(self, seq: int, task: OldTask) -> Claim:
         """See that the old agent has the task's file, once; return the claim that says which."""
-        known = self._claims.find(self._name, f"hub-{seq}")
+        known = self._claims.find(self.name, f"hub-{seq}")
         with Folder(self._inbox, self._trust) as folder:
             if known is not None and known.is_open and known.prompt == task.prompt_digest:
                 claim = known
@@ -119,7 +150,7 @@ class OldAgent(Worker):
                 name = f"{task.id}.json"
                 folder.write_draft(f".{name}", task.encode())
                 claim = Claim(
-                    folder=self._name,
+                    folder=self.name,
                     task=f"hub-{seq}",
                     way=Way.TO_OLD,
                     step=Step.WRITTEN,
@@ -145,13 +176,13 @@ class OldAgent(Worker):
             logger.warning(
                 "task %d is stopped, but the old agent %s may go on with it: it can't be told",
                 claim.seq,
-                self._name,
+                self.name,
                 extra={"action": "old_agent_goes_on"},
             )
 
     async def _report(self, running: _Running, ending: Ending, output: Output) -> None:
         await super()._report(running, ending, output)
-        claim = self._claims.find(self._name, f"hub-{running.assigned.seq}")
+        claim = self._claims.find(self.name, f"hub-{running.assigned.seq}")
         if claim is not None and claim.is_open and running.is_wanted and not running.is_given_back:
             await self._close(claim)
 
@@ -162,16 +193,17 @@ class OldAgent(Worker):
 
     # What the old agent writes.
 
-    async def _look(self) -> None:
-        async for names in self._watch.changes():
-            if names:
-                try:
-                    self._read_results()
-                except (OSError, BadFile) as exc:
-                    self._intake.tell_once(f"no results are read from {self._outbox}: {exc}")
+    def look(self) -> None:
+        """Read the results that are there."""
+        try:
+            self._read_results()
+        except FileNotFoundError:
+            return
+        except (OSError, BadFile) as exc:
+            self._intake.tell_once(f"no results are read from {self._outbox}: {exc}")
 
     def _read_results(self) -> None:
-        owed = {_id_of(claim) for claim in self._claims.open_of(Way.TO_OLD) if claim.folder == self._name}
+        owed = {_id_of(claim) for claim in self._claims.open_of(Way.TO_OLD) if claim.folder == self.name}
         waited = []
         with Folder(self._outbox, self._trust) as folder:
             for name in folder.names(match=lambda name: name.startswith("result_hub-")):
@@ -203,7 +235,7 @@ class OldAgent(Worker):
         """Close the claims of tasks that are over without us, so that their results are put away."""
         while True:
             for claim in self._claims.open_of(Way.TO_OLD):
-                if claim.folder == self._name and await self._is_over(claim) and _id_of(claim) not in self._awaited:
+                if claim.folder == self.name and await self._is_over(claim) and _id_of(claim) not in self._awaited:
                     await self._close(claim)
             await asyncio.sleep(_CLOSE_S)
 

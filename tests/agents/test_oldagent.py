@@ -17,7 +17,7 @@ from orchestra import aio
 from orchestra.address import parse_peer
 from orchestra.agents.bridge import claims_of
 from orchestra.agents.claims import Claim, Claims, Step, Way
-from orchestra.agents.oldagent import OldAgent
+from orchestra.agents.oldagent import Lookout, OldAgent
 from orchestra.agents.oldfile import OldTask
 from orchestra.agents.reply import now_ms
 from orchestra.agents.settings import AgentSettings, BridgeSettings
@@ -55,13 +55,17 @@ class House:
         claims = Claims(claims_of(self.inbox))
         async with self.hub.connect(str(AGENT), key=self.key, queues=["queue/q"]) as client:
             chosen = replace(AgentSettings(AGENT, self.hub.folder, queues=("queue/q",), drain_s=0), **settings)
-            old = OldAgent(chosen, client, bridge=bridge, name="3", claims=claims)
+            lookout = Lookout(self.outbox)
+            old = OldAgent(chosen, client, bridge=bridge, name="3", claims=claims, lookout=lookout)
+            looking = asyncio.ensure_future(lookout.run())
             running = asyncio.ensure_future(old.run())
             try:
                 yield old
             finally:
                 running.cancel()
                 await asyncio.gather(running, return_exceptions=True)
+                looking.cancel()
+                await asyncio.gather(looking, return_exceptions=True)
         claims.close()
 
     def files(self) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from datetime import UTC, datetime, timedelta
 
@@ -32,6 +33,25 @@ def test_a_bridge_waits_for_its_hub_says_so_once_and_ends_on_ctrl_c(place: Place
     assert bridge.wait_end().code == 0
     assert bridge.stderr.count("waiting for it") == 2
     assert "Traceback" not in bridge.stderr
+
+
+def test_a_bridge_that_is_told_to_end_waits_for_what_an_old_agent_is_doing(
+    place: Place, folders: tuple[str, ...]
+) -> None:
+    place.hub()
+    bridge = place.start((*ORCHESTRA, "bridge", "files", *folders, "--serve", "3=old-3"), name="bridge")
+    bridge.wait_output("for agent/old-3")
+    submitted = place.run("task", "submit", "--json", "--to", "agent/old-3", "Mend it").data["seq"]
+    (file,) = wait_until(lambda: list((place.folder / "inbox" / "3").glob("*.json")), "the task's file")
+    task = json.loads(file.read_text())
+    file.unlink()
+    bridge.signal(signal.SIGTERM)
+    wait_until(lambda: "draining: 1 task is running" in bridge.stderr, "it to wait")
+    result = {"task_id": task["id"], "agent_id": 3, "status": "completed", "output": "mended"}
+    (place.folder / "outbox" / "3" / f"result_{task['id']}.json").write_text(json.dumps(result))
+    assert bridge.wait_end().code == 0
+    shown = place.run("task", "show", "--json", str(submitted)).data
+    assert (shown["state"], shown["attempt"], shown["output"]) == ("completed", 1, "mended")
 
 
 def test_an_inbox_has_one_bridge_at_a_time(place: Place, folders: tuple[str, ...]) -> None:
