@@ -134,7 +134,7 @@ assert LOBBY_PER_SOURCE_MAX < LOBBY_MAX
 assert LOBBY_PATIENCE_MS < HANDSHAKE_MS
 
 # The gateway. It shares the hub's loop, so what it may do at once is bounded in time as well.
-GATEWAY_CONNECTIONS_MAX: Final = 4096  # WebSockets and requests; each WebSocket takes about 30 KiB
+GATEWAY_CONNECTIONS_MAX: Final = 4096  # WebSockets and requests; each WebSocket takes about 21 KiB
 GATEWAY_MESSAGE_BYTES_MAX: Final = 2 * MIB  # of JSON: a body of 1 MiB with what is escaped in it
 GATEWAY_MESSAGES_PER_S: Final = 200  # of one client, 16 KiB counting as one; above it is read more slowly
 GATEWAY_BURST_S: Final = 5.0  # of that rate, a client may say so much at once
