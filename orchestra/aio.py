@@ -61,6 +61,7 @@ from .errors import (
     KeyRevoked,
     OrchestraError,
     PeerError,
+    RateLimited,
     TooLarge,
     WorldFault,
 )
@@ -70,6 +71,7 @@ from .limits import (
     BACKOFF_S_MAX,
     BACKOFF_S_MIN,
     BODY_BYTES_MAX,
+    CALL_PATIENCE_S,
     CONNECT_S,
     CREDIT_DEFAULT,
     EPOCH_BYTES,
@@ -92,6 +94,7 @@ CONTEXT = "channel/context"
 _decode = wire.Decoder(wire.FROM_HUB).decode
 
 
+_CALL_PAUSE_S = 0.02, 0.1  # chance, or all that were refused at once would come at once again
 _NEWS_KEPT = 4096  # of one task, for a reader that is late; the result holds the whole output
 
 
@@ -810,10 +813,20 @@ class Client:
             raise DeadlinePassed(f"{to} did not answer in time") from exc
 
     async def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """Ask the hub itself; `docs/protocol.md` lists the methods."""
-        self._check()
-        result: dict[str, Any] = await self._call(self._talk.call(method, params))
-        return result
+        """Ask the hub itself; `docs/protocol.md` lists the methods.
+
+        Who asks more often than the hub answers is slowed down.
+        """
+        until = self.loop.time() + CALL_PATIENCE_S
+        while True:
+            self._check()
+            try:
+                result: dict[str, Any] = await self._call(self._talk.call(method, params))
+                return result
+            except RateLimited:  # safe to repeat: nothing was done
+                if self.loop.time() >= until:
+                    raise
+            await asyncio.sleep(random.uniform(*_CALL_PAUSE_S))
 
     async def _next_send(self, to: str, body: bytes, kind: int, options: dict[str, Any] | None) -> int:
         while self._talk.is_full:

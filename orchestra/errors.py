@@ -26,7 +26,7 @@ OrchestraError                     has a `code` for machines and one sentence fo
 │   ├── NotRetryable               the task is not over, or completed
 │   ├── NotAsked                   the task waits for no answer
 │   ├── MailboxFull                try again later
-│   ├── RateLimited                try again later: the sender sends too often
+│   ├── RateLimited                try again later: the peer sends or calls too often
 │   ├── HubFull                    try again later
 │   ├── DeadLetter                 a message that was waited for is dead
 │   ├── Offline                    a live request to a peer that is not connected

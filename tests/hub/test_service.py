@@ -561,3 +561,15 @@ def test_acknowledgements_are_written_although_nothing_else_is(tmp_path: Path) -
             await until(lambda: list(hub.store.rows("SELECT count(*) FROM delivery")) == [(0,)], "the ACK's commit")
 
     run(scenario())
+
+
+def test_a_client_that_calls_too_often_is_slowed_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestra.hub.calls.CALLS_A_SECOND_MAX", 50)
+
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("matrix/m") as client:
+            answers = await asyncio.gather(*(client.call("whoami") for _ in range(130)))
+            assert [each["address"] for each in answers] == ["matrix/m"] * 130
+            assert hub.count("refused") > 0
+
+    run(scenario())
