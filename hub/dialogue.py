@@ -149,6 +149,8 @@ class Dialogue:
         """Messages it was told and did not acknowledge: seq → lease."""
         self._written: list[int] = []
         """Of those, the ones of which nobody but the gateway will say that they are delivered."""
+        self._shown: list[int] = []
+        """Messages that an old client took and has not spoken since."""
         self._credit_due = 0
         self._owed: list[Record] = []
         """What else the hub is to be asked."""
@@ -195,9 +197,15 @@ class Dialogue:
                 raise Malformed(f"type {message['type'][:40]!r} is not known; there are {', '.join(sorted(_FORMS))}")
             ref = _id_of(message)
             _check(form, message)
-            return form.hear(self, message), answers
+            return self._read() + form.hear(self, message), answers
         except PeerError as error:
             return [], [*answers, _error(ref, error.code, str(error))]
+
+    def _read(self) -> list[Record]:
+        """An old client spoke: it is alive, and has shown what it took before. It has no word for that itself, and
+        what nobody reads would fill its mailbox."""
+        shown, self._shown = self._shown[:LIST_ROWS_MAX], self._shown[LIST_ROWS_MAX:]
+        return [self._call("quiet", None, "inbox.read", {"seqs": shown})] if shown else []
 
     def refused(self, record: Record, error: PeerError) -> list[Message]:
         """Return what is answered where a record of `hear` can't be put on the wire."""
@@ -217,6 +225,8 @@ class Dialogue:
             for seq in self._written:
                 pairs += (seq, self._leases.pop(seq))
             self._credit_due += len(self._written)
+            if not self.wishes.is_modern:
+                self._shown += self._written
             self._written.clear()
             said.append([ACK, 1, pairs])
         if self._credit_due:

@@ -78,6 +78,7 @@ _CODES: Final = {
     "hub_full": SLOW,
 }
 """With which code a WebSocket is closed after what the hub said last; 1011 after anything else."""
+_CODE_OTHER: Final = 1011
 _SEND_TEXT: Final = True
 _WRITTEN_MIN: Final = 4  # clients that get their share, each some 50 µs, although the hub has input
 
@@ -455,10 +456,16 @@ class Gateway:
                 link.stalled_at = link.stalled_at or time.monotonic()
                 return  # it is queued again when it has read
             record = link.owed.popleft()
-            for data in self._encoded(dialogue, record):
+            try:
+                told = self._encoded(dialogue, record)
+            except Exception:  # a fault of ours must not take the turn of everybody with it
+                logger.exception("a record could not be told to %s", dialogue.address, extra={"action": "not_told"})
+                self._close(link, _CODE_OTHER, "the gateway failed; connect again")
+                return
+            for data in told:
                 self._write_one(link, data)
             if record[0] == BYE:
-                link.code, link.reason = _CODES.get(record[1], 1011), record[2]
+                link.code, link.reason = _CODES.get(record[1], _CODE_OTHER), record[2]
                 self._close(link, link.code, link.reason)
                 return
             if time.monotonic() >= until:

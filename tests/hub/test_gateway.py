@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
+import ssl
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
-from orchestra.hub.settings import GatewaySettings
+from orchestra.errors import BadOption, PortInUse
+from orchestra.hub.service import Hub
+from orchestra.hub.settings import GatewaySettings, HubSettings
+from orchestra.state import StateFolder
 
 from .browsers import GATEWAY, Browser, address_of, browser, get, token_of, unread
 from .livehub import LiveHub, live_hub, run, soon, until
@@ -130,7 +142,10 @@ def test_a_matrix_of_the_earlier_system_works_unchanged(tmp_path: Path) -> None:
                     )
                     await one.say(type="message", content="to all")
                     assert (await two.hear("message"))["content"] == "to all"
+                    mailbox = hub.decider.state.roster.peers["matrix/two"].mailbox
+                    await until(lambda: (mailbox.waiting, mailbox.count) == (0, 2))
                     await two.say(type="presence", status="away")
+                    await until(lambda: mailbox.count == 0)  # it spoke after it got them: they are read
                     await one.hear("presence", matrix_id="two", status="away")
                 await one.hear("presence", matrix_id="two", status="offline")
                 assert one.told == []
@@ -379,9 +394,62 @@ def test_everybody_is_told_that_the_hub_stops(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_the_gateway_is_not_opened_to_other_machines_without_tls_by_accident() -> None:
-    from orchestra.errors import BadOption
+def test_a_port_that_is_taken_is_told_with_who_has_it(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortInUse, match=rf"process {os.getpid()}\).*--gateway-port"):
+            Hub(HubSettings(StateFolder(tmp_path / "one"), port=0, gateway=GatewaySettings(port=port)))
+        hub = Hub(
+            HubSettings(StateFolder(tmp_path / "two"), port=0, gateway=GatewaySettings(port=port, is_optional=True))
+        )
+        assert hub.gateway_url == ""  # agents come first
+        hub.close()
 
+
+def test_with_a_certificate_everything_is_encrypted(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        cert = certificate(tmp_path)
+        gateway = GatewaySettings(port=0, tls_cert=cert)
+        trusting = ssl.create_default_context(cafile=str(cert))
+        async with live_hub(tmp_path, gateway=gateway) as hub, hub.connect("operator/b") as client:
+            assert hub.hub.gateway_url.startswith("https://")
+            token = token_of(hub, "operator/a", is_url=False)
+            async with connect(
+                address_of(hub), additional_headers={"Authorization": f"Bearer {token}"}, ssl=trusting
+            ) as socket_:
+                await socket_.send('{"type":"ping"}')
+                assert {json.loads(await soon(socket_.recv()))["type"] for _ in range(2)} == {"welcome", "pong"}
+            host, port = hub.hub.gateway_url.removeprefix("https://").rsplit(":", 1)
+            reader, writer = await asyncio.open_connection(host, int(port), ssl=trusting)
+            code = (await client.call("token.code"))["code"]
+            writer.write(f"GET /signin?code={code} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+            assert b"; Secure" in await soon(reader.read())
+            writer.close()
+            with pytest.raises((ConnectionError, InvalidMessage)):
+                await connect(f"ws://{host}:{port}/")
+
+    run(scenario())
+
+
+def certificate(folder: Path) -> Path:
+    """Make a certificate for 127.0.0.1, and its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(1), now + timedelta(1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path = folder / "cert.pem"
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM) + secret)
+    return path
+
+
+def test_the_gateway_is_not_opened_to_other_machines_without_tls_by_accident() -> None:
     with pytest.raises(BadOption, match="--tls-cert"):
         GatewaySettings(host="0.0.0.0")
     assert not GatewaySettings(host="0.0.0.0", is_insecure=True).is_loopback
