@@ -231,17 +231,22 @@ class Bridge:
             return
         stored = replace(claim, step=Step.STORED, seq=seq, changed_ms=now_ms())
         self._open[arrival.place] = stored
-        await self._claims.put(stored)
-        with Folder(self._settings.inbox / claim.folder, self._settings.trust) as folder:
-            arrival.put_away(folder)
         logger.debug("task %s of folder %s is task %d at the hub", shown(claim.task), claim.folder, seq)
-        await self._answer(stored)
+        following = asyncio.ensure_future(self._outcome(stored))  # the hub works while the disk does
+        try:
+            await self._claims.put(stored)
+            with Folder(self._settings.inbox / claim.folder, self._settings.trust) as folder:
+                arrival.put_away(folder)
+            facts = await following
+        finally:
+            following.cancel()
+        await self._answer(stored, facts)
 
     async def _resume(self, claim: Claim) -> None:
         if claim.step is Step.WRITTEN:
             await self._replies.publish(claim)
         else:
-            await self._answer(claim)
+            await self._answer(claim, await self._outcome(claim))
 
     async def _repeat(self, known: Claim, arrival: Arrival) -> None:
         written = await self._replies.write(known, known.result, keep=True)
@@ -263,16 +268,20 @@ class Bridge:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _PAUSE_S_MAX)
 
-    async def _answer(self, stored: Claim) -> None:
+    async def _outcome(self, stored: Claim) -> dict[str, Any]:
+        """Return what `task.get` tells of a task once it is over."""
         try:
             task = await self._client.follow(stored.seq)
             await task.result()
             facts = await self._client.call("task.get", seq=stored.seq)
             if digest_of(decode_job(facts["body"]).prompt) != stored.prompt:
                 raise NotFound("a hub that began anew has another task under its number")
+            return facts
         except (NotFound, NotAllowed):
-            facts = {"state": TaskState.DEAD, "output": b"", "updated_ms": now_ms(), "attempts": []}
-            facts["report"] = {"text": f"the hub does not have task {stored.seq} any more"}
+            report = {"text": f"the hub does not have task {stored.seq} any more"}
+            return {"state": TaskState.DEAD, "output": b"", "updated_ms": now_ms(), "attempts": [], "report": report}
+
+    async def _answer(self, stored: Claim, facts: dict[str, Any]) -> None:
         written = await self._replies.write(stored, old_result(stored, facts).encode())
         self._open[stored.folder, stored.task] = written
         await self._replies.publish(written)
