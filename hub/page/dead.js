@@ -2,7 +2,7 @@
 
 import { el, say, set } from "./dom.js";
 import { List } from "./list.js";
-import { deadKey } from "./picture.js";
+import { deadKey } from "./reading.js";
 import { ago } from "./words.js";
 
 export class Dead {

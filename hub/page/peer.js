@@ -3,7 +3,7 @@
 import { facts } from "./detail.js";
 import { el, say } from "./dom.js";
 import { reach } from "./peers.js";
-import { whole } from "./picture.js";
+import { peerOf } from "./reading.js";
 import { ago, isHeld, moment, wokenOf } from "./words.js";
 
 export class PeerDetail {
@@ -25,7 +25,7 @@ export class PeerDetail {
   async load() {
     const told = await this.link.call("peers", { after: before(this.address) }).catch(() => null);
     const found = told?.peers.find((each) => each.address === this.address);
-    if (found) this.picture.peers.set(this.address, whole(found));
+    if (found) this.picture.peers.set(this.address, peerOf(found));
     this.shown = "";
     this.draw();
   }

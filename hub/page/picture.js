@@ -1,44 +1,47 @@
 // The picture of the hub: what was read when the link opened, and what the feed told since.
 
-import { isHeld, isOver, STAGES, textOf, WAKES } from "./words.js";
+import { deadKey, readDead, readMessages, readPeers, readTasks, sorted, taskOf } from "./reading.js";
+import { isHeld, isOver, STAGES } from "./words.js";
 
-const KEPT = 400; // tasks, and messages
+const KEPT = 400; // tasks, messages and dead letters
 const PULSES = 120; // seconds that are drawn
 const CONFIRM_EVERY = 4; // of the feed's events
 const ANEW_MS = 3000; // between two readings of everything
 const TAIL = 400; // characters of output beside a running task
-const PAGES = 12; // of peers: the hub cuts a list to what one frame holds
 
-/** Events: `change`, whose detail is a set of what changed (tasks, messages, peers, dead, pulse, keys, all). */
+/**
+ * Events: `change`, whose detail is a set of what changed (tasks, messages, peers, dead, keys, pulse; all after a
+ * reading), and `refused`, whose detail is why this session may not see it.
+ */
 export class Picture extends EventTarget {
   me = null;
   tasks = new Map();
   messages = new Map();
-  peers = new Map();
   dead = new Map();
+  peers = new Map();
   lines = new Map();
   keys = null;
-  status = null;
   pulses = [];
-  trips = [];
-  skew = 0;
   #link;
+  #skew = 0;
+  #trips = [];
   #told = 0;
   #readAt = 0;
   #reading = 0;
+  #fresh = {};
   #timers = new Map();
 
   constructor(link) {
     super();
     this.#link = link;
     link.addEventListener("open", () => this.#begin());
-    link.addEventListener("heard", ({ detail }) => detail.type === "event" && detail.event === "feed" && this.#take(detail));
-    link.addEventListener("pong", ({ detail }) => this.trips.push(detail));
+    link.addEventListener("heard", ({ detail }) => detail.event === "feed" && this.#take(detail));
+    link.addEventListener("pong", ({ detail }) => this.#trips.push(detail));
   }
 
   /** What time it is at the hub, in milliseconds since 1970. */
   get now() {
-    return Date.now() + this.skew;
+    return Date.now() + this.#skew;
   }
 
   /** Whether this session may do something at all; the hub decides about each case. */
@@ -51,7 +54,7 @@ export class Picture extends EventTarget {
     return sender === this.me?.address || this.may("manage");
   }
 
-  /** Read the keys anew, where this operator may. */
+  /** Read the keys anew, where this session may. */
   async readKeys() {
     if (!this.may("administer")) return;
     this.keys = await this.#link.call("keys.list");
@@ -61,7 +64,7 @@ export class Picture extends EventTarget {
   async #begin() {
     try {
       this.me = await this.#link.call("feed.watch");
-      this.skew = this.me.now_ms - Date.now();
+      this.#skew = this.me.now_ms - Date.now();
       this.#told = 0;
       await this.#read();
     } catch (refusal) {
@@ -69,82 +72,52 @@ export class Picture extends EventTarget {
     }
   }
 
-  /** Read everything. What the feed tells meanwhile comes in between, and in order. */
+  /** Read everything. What the feed tells meanwhile is newer, or will be told again. */
   async #read() {
     const reading = ++this.#reading;
-    const ask = (method, params, take) =>
-      this.#link.call(method, params).then((found) => reading === this.#reading && take(found));
+    this.#fresh = { tasks: new Set(), messages: new Set(), dead: new Set(), peers: new Set() };
     this.#readAt = performance.now();
-    await Promise.all([
-      this.#readTasks(reading),
-      ask("message.list", { count: KEPT }, ({ messages }) => this.#replace("messages", messages)),
-      ask("dead.list", { count: KEPT }, ({ dead }) => this.#replace("dead", dead.map((each) => ({ ...each, text: titleOf(each) })))),
-      ask("status", {}, (status) => (this.status = status)),
-      this.#readPeers(reading),
-      this.may("administer") ? ask("keys.list", {}, (keys) => (this.keys = keys)) : null,
-    ]);
+    const link = this.#link;
+    const [tasks, messages, dead, peers] = await Promise.all([readTasks(link, KEPT), readMessages(link, KEPT), readDead(link, KEPT), readPeers(link), this.readKeys()]);
+    if (reading !== this.#reading) return;
+    for (const [seq, task] of tasks) if (isHeld(task.state)) task.tail = this.tasks.get(seq)?.tail ?? "";
+    for (const [what, read] of Object.entries({ tasks, messages, dead, peers })) this[what] = this.#merged(read, this[what], this.#fresh[what]);
+    this.tasks = sorted([...this.tasks]);
+    this.messages = sorted([...this.messages]);
     this.#changed("all");
   }
 
-  /** The newest tasks, and all that somebody works on. */
-  async #readTasks(reading) {
-    const lists = await Promise.all(
-      [{}, { state: "working" }, { state: "input-required" }].map((which) => this.#link.call("task.list", { count: KEPT, ...which })),
-    );
-    if (reading !== this.#reading) return;
-    const found = new Map(lists.flatMap(({ tasks }) => tasks).map((each) => [each.seq, this.#listed(each)]));
-    this.tasks = new Map([...found].sort(([a], [b]) => a - b));
-    this.#changed("tasks");
-  }
-
-  async #readPeers(reading) {
-    const found = [];
-    for (let page = 0; page < PAGES; page++) {
-      const told = await this.#link.call("peers", found.length ? { after: found.at(-1).address } : {});
-      found.push(...told.peers);
-      if (!told.is_cut) break;
+  /** Return what was read, but for what the feed told since that began. */
+  #merged(read, known, fresh) {
+    for (const key of fresh) {
+      if (known.has(key)) read.set(key, known.get(key));
+      else read.delete(key);
     }
-    if (reading !== this.#reading) return;
-    this.peers = new Map(found.map((each) => [each.address, whole(each)]));
-  }
-
-  #listed(facts) {
-    const known = this.tasks.get(facts.seq);
-    const { body, output, report, prompt, ...rest } = facts;
-    return { ...rest, title: titleOf(facts), text: report?.text ?? "", tail: isHeld(facts.state) ? known?.tail ?? "" : "" };
-  }
-
-  #replace(what, found) {
-    const key = what === "dead" ? deadKey : (each) => each.seq;
-    this[what] = new Map(found.reverse().map((each) => [key(each), each]));
-    this.#changed(what);
+    return read;
   }
 
   #take(told) {
     if (++this.#told % CONFIRM_EVERY === 0) this.#link.call("feed.seen", { n: told.n }).catch(() => {});
-    const changed = new Set();
-    for (const [kind, take] of Object.entries(TAKES)) {
-      if (!told[kind]) continue;
-      take.call(this, told[kind]);
-      changed.add(SHOWN_IN[kind] ?? kind);
-    }
+    const kinds = Object.keys(TAKES).filter((kind) => told[kind]);
+    for (const kind of kinds) TAKES[kind].call(this, told[kind]);
     if (told.keys) this.#later("keys", 300, () => this.readKeys());
     if (told.is_cut) this.#readAnew();
-    if (changed.size) this.#changed(...changed);
+    if (kinds.length) this.#changed(...kinds);
   }
 
   takeSent(sent) {
     for (const { is_task: isTask, text, ...facts } of sent) {
-      if (isTask) this.#put(this.tasks, facts.seq, { state: "queued", attempt: 0, agent: "", tail: "", updated_ms: facts.sent_ms, ...this.tasks.get(facts.seq), ...facts, title: text });
-      else if (!this.messages.has(facts.seq)) this.#put(this.messages, facts.seq, { ...facts, text, stage: "stored", reason: "" });
+      if (isTask) this.#put("tasks", facts.seq, { state: "queued", attempt: 0, agent: "", tail: "", updated_ms: facts.sent_ms, ...this.tasks.get(facts.seq), ...facts, title: text });
+      else this.#put("messages", facts.seq, { stage: "stored", reason: "", ...this.messages.get(facts.seq), ...facts, text });
     }
   }
 
   takeTasks(tasks) {
     for (const facts of tasks) {
       const known = this.tasks.get(facts.seq);
-      if (!known) this.#fetch(facts.seq);
-      else Object.assign(known, { question: "", due_ms: 0, is_stopping: false, text: "" }, facts, isHeld(facts.state) ? {} : { tail: "" });
+      const undone = { question: "", due_ms: 0, is_stopping: false, text: "", ...(isHeld(facts.state) ? {} : { tail: "" }) };
+      if (known) this.#put("tasks", facts.seq, Object.assign(known, undone, facts));
+      else this.#fetch(facts.seq);
     }
   }
 
@@ -158,30 +131,45 @@ export class Picture extends EventTarget {
   takeReceipts(receipts) {
     for (const { recipient, stage, first_seq: first, last_seq: last } of receipts) {
       for (const message of between(this.messages, first, last)) {
-        if (message.to === recipient && STAGES.indexOf(stage) > STAGES.indexOf(message.stage)) message.stage = stage;
+        if (message.to !== recipient || STAGES.indexOf(stage) <= STAGES.indexOf(message.stage)) continue;
+        message.stage = stage;
+        this.#fresh.messages?.add(message.seq);
       }
     }
   }
 
   takeDead(dead) {
     for (const facts of dead) {
-      if (facts.closed_by === "task.retry") {
-        for (const [key, letter] of this.dead) if (letter.seq === facts.seq) this.dead.delete(key);
-      } else if (facts.closed_by) {
-        this.dead.delete(`${facts.seq} ${facts.recipient}`);
-      } else {
-        const known = this.tasks.get(facts.seq) ?? this.messages.get(facts.seq);
-        const letter = { seq: facts.seq, kind: this.tasks.has(facts.seq) ? 1 : 0, from: known?.from ?? "", to: facts.recipient, reason: facts.reason, at_ms: facts.at_ms, sent_ms: known?.sent_ms ?? facts.at_ms, text: known?.title ?? known?.text ?? "" };
-        if (!known) this.#readAnew();
-        this.#put(this.dead, deadKey(letter), letter);
-        const message = this.messages.get(facts.seq);
-        if (message && message.to === facts.recipient) Object.assign(message, { stage: "dead", reason: facts.reason });
-      }
+      if (facts.closed_by === "task.retry") this.#close((letter) => letter.seq === facts.seq);
+      else if (facts.closed_by) this.#close((letter) => letter.seq === facts.seq && letter.to === facts.recipient);
+      else this.#bury(facts);
+    }
+  }
+
+  #bury({ seq, recipient, reason, at_ms: atMs }) {
+    const task = this.tasks.get(seq);
+    const message = this.messages.get(seq);
+    const known = task ?? message;
+    if (!known) return this.#readAnew();
+    const { from, sent_ms: sentMs, title, text } = known;
+    const letter = { seq, kind: task ? 1 : 0, from, to: recipient, reason, at_ms: atMs, sent_ms: sentMs, text: title ?? text };
+    this.#put("dead", deadKey(letter), letter);
+    if (message?.to === recipient) this.#put("messages", seq, Object.assign(message, { stage: "dead", reason }));
+  }
+
+  #close(isMeant) {
+    for (const [key, letter] of this.dead) {
+      if (!isMeant(letter)) continue;
+      this.dead.delete(key);
+      this.#fresh.dead?.add(key);
     }
   }
 
   takePeers(peers) {
-    for (const facts of peers) this.peers.set(facts.address, { ...this.peers.get(facts.address), ...facts });
+    for (const facts of peers) {
+      this.peers.set(facts.address, { sessions: [], ...this.peers.get(facts.address), ...facts });
+      this.#fresh.peers?.add(facts.address);
+    }
   }
 
   takePulse(pulse) {
@@ -190,29 +178,30 @@ export class Picture extends EventTarget {
       const peer = this.peers.get(address);
       if (peer) peer.load = load;
     }
-    const trips = this.trips.splice(0).sort((a, b) => a - b);
+    const trips = this.#trips.splice(0).sort((a, b) => a - b);
     this.pulses.push({ ...pulse, trip: trips.length ? trips[trips.length >> 1] : null });
     if (this.pulses.length > PULSES) this.pulses.shift();
   }
 
-  /** A task that is older than what is kept was taken up again, or was not told in time. */
+  /** A task that is older than what is kept was taken up again. */
   async #fetch(seq) {
     try {
       const facts = await this.#link.call("task.get", { seq });
-      if (!this.tasks.has(seq)) this.tasks.set(seq, this.#listed(facts));
-      this.tasks = new Map([...this.tasks].sort(([a], [b]) => a - b));
+      this.tasks = sorted([[seq, taskOf(facts)], ...this.tasks]);
       this.#changed("tasks");
     } catch {
       // It is gone, or the link is: the next reading shows what there is.
     }
   }
 
-  /** Keep one more; the oldest goes, but of tasks none that is unfinished. */
-  #put(map, key, value) {
+  /** Keep one, told by the feed; above so many the oldest goes, but of tasks none that is unfinished. */
+  #put(what, key, value) {
+    const map = this[what];
     map.set(key, value);
+    this.#fresh[what]?.add(key);
     if (map.size <= KEPT) return;
     for (const [oldest, { state }] of map) {
-      if (map.size > 2 * KEPT || !state || isOver(state)) return map.delete(oldest);
+      if (!state || isOver(state) || map.size > 2 * KEPT) return map.delete(oldest);
     }
   }
 
@@ -235,6 +224,7 @@ export class Picture extends EventTarget {
   }
 }
 
+/** What takes in each kind of news, in this order: a task is told to be sent before it is told how it stands. */
 const TAKES = {
   sent: Picture.prototype.takeSent,
   tasks: Picture.prototype.takeTasks,
@@ -244,21 +234,6 @@ const TAKES = {
   peers: Picture.prototype.takePeers,
   pulse: Picture.prototype.takePulse,
 };
-const SHOWN_IN = { sent: "sent", progress: "tasks", receipts: "messages" };
-
-/** A peer as a list tells it, with what the feed tells of it. */
-export function whole(facts) {
-  const { busy, slots, waiting, unread, wake, sessions } = facts;
-  const all = (name) => [...new Set(sessions.flatMap((each) => each[name] ?? []))];
-  return { ...facts, load: [busy, slots, waiting, unread, WAKES.indexOf(wake)], queues: all("queues"), runners: all("runner") };
-}
-
-export const deadKey = (letter) => `${letter.seq} ${letter.to}`;
-
-/** What a task asks for, or a message says, in one line. */
-export function titleOf(facts) {
-  return facts.title ?? textOf(facts.body).replace(/\s+/g, " ").trim();
-}
 
 function* between(messages, first, last) {
   if (last - first > messages.size) {

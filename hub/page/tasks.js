@@ -45,6 +45,12 @@ export class Tasks {
     this.list.draw(shown);
   }
 
+  /** Show what matches a text. */
+  find(text) {
+    this.search.value = text;
+    this.#searched();
+  }
+
   #searched() {
     this.text = this.search.value.toLowerCase();
     this.draw();

@@ -32,6 +32,7 @@ def _row(page: Page, text: str) -> Locator:
 
 def _submit(page: Page, command: str) -> None:
     """Fill the form for a new task in, and send it off."""
+    expect(page.locator("#peers .row", has_text="runner").locator(".dot.online")).to_have_count(1)
     page.keyboard.press("n")
     form = page.get_by_role("dialog", name="New task")
     form.get_by_label("To", exact=True).fill("queue/work")
