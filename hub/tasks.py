@@ -295,8 +295,9 @@ class Tasks:
     def progress(self, session: Session, seq: int, lease: int, data: bytes, turn: Turn) -> None:
         """Pass output on to who watches."""
         task = self.held(session, seq, lease)
+        record = [PROGRESS, seq, task.attempt, data]  # one for all: a transport may encode it once
         for link in task.watchers:
-            turn.send(link, [PROGRESS, seq, task.attempt, data])
+            turn.send(link, record)
 
     def give_back(self, session: Session, task: Task, turn: Turn, *, delay_ms: int = 0, text: str = "") -> None:
         """The agent does not do it: let another have it, after a pause that grows where all of them do that."""
@@ -544,8 +545,9 @@ class Tasks:
         self._state.counts[task.state.value] += 1
         if task.state is TaskState.COMPLETED:
             self._state.durations.task.observe((turn.now_ms - task.time_ms) / 1000)
+        record = [RESULT, task.seq, task.attempt, task.state.value, report, output]
         for link in task.watchers:
-            turn.send(link, [RESULT, task.seq, task.attempt, task.state.value, report, output])
+            turn.send(link, record)
             watcher = self._state.roster.sessions.get(link)
             if watcher is not None:
                 watcher.watched.discard(task.seq)
@@ -556,8 +558,10 @@ class Tasks:
         self._tell(task, turn)
 
     def _tell(self, task: Task, turn: Turn) -> None:
-        for link in task.watchers:
-            turn.send(link, [EVENT, "task", task.facts()])
+        if task.watchers:
+            record = [EVENT, "task", task.facts()]
+            for link in task.watchers:
+                turn.send(link, record)
 
 
 def _end_of(dependency: int, state: TaskState) -> str:
