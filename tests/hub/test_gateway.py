@@ -24,6 +24,7 @@ from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatu
 from orchestra.errors import BadOption, PortInUse
 from orchestra.hub.service import Hub
 from orchestra.hub.settings import GatewaySettings, HubSettings
+from orchestra.limits import GATEWAY_BURST_S, GATEWAY_MESSAGES_PER_S
 from orchestra.state import StateFolder
 
 from .browsers import GATEWAY, Browser, address_of, browser, get, token_of, unread
@@ -358,6 +359,55 @@ def test_a_client_that_never_reads_is_closed_and_finds_its_messages_later(tmp_pa
             async with browser(hub, "matrix/slow") as returned:
                 for _ in range(mailbox.waiting):
                     await returned.hear("message")
+
+    run(scenario())
+
+
+def test_a_client_that_leaves_anything_unread_for_too_long_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestra.hub.gateway.GATEWAY_STALL_S", 0.3)
+
+    async def scenario() -> None:
+        async with live_hub(tmp_path, gateway=GATEWAY) as hub, browser(hub, "operator/a") as sender:
+            async with unread(hub, f"token={token_of(hub, 'matrix/slow')}"):
+                await until(lambda: "matrix/slow" in _online(hub))
+                for _ in range(16):  # more than the kernel keeps, and too few to be dropped for their number
+                    assert (await sender.ask(type="send", to="matrix/slow", content="x" * 1_000_000))["type"] == "ok"
+                await until(lambda: "matrix/slow" not in _online(hub))
+            assert hub.count("slow_reader") == 1
+
+    run(scenario())
+
+
+def test_a_client_that_says_too_much_is_read_more_slowly(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path, gateway=GATEWAY) as hub, browser(hub, "operator/a") as person:
+            (link,) = hub.hub._gateway.links
+            burst = int(GATEWAY_MESSAGES_PER_S * GATEWAY_BURST_S)
+            assert sum(link.pause_s(0) for _ in range(burst // 2)) == 0
+            assert sum(link.pause_s(16 * 1024) for _ in range(burst // 4 - 1)) == 0  # each counts as two
+            assert sum(link.pause_s(16 * 1024) > 0 for _ in range(burst // 4)) > burst // 5
+            assert (await person.ask(type="ping"))["type"] == "pong"
+
+    run(scenario())
+
+
+def test_an_agent_that_closes_its_connection_gives_its_task_back_at_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with (
+            live_hub(tmp_path, gateway=GATEWAY) as hub,
+            browser(hub, "operator/a") as person,
+            browser(hub, "agent/one", "queue=q") as one,
+        ):
+            seq = (await person.ask(type="submit", to="queue/q", prompt="x"))["seq"]
+            await one.hear("task", seq=seq)
+            async with browser(hub, "agent/two", "queue=q") as two:
+                await one.socket.close()
+                again = await two.hear("task", seq=seq)  # and not when a lease of 10 s is over
+                assert again["attempt"] == 2
+                await two.say(type="result", id=1, taskId=seq, status="completed", output="done")
+                await two.hear("ok", id=1)
 
     run(scenario())
 
