@@ -65,7 +65,7 @@ def semantics_at(path: Path) -> Semantics:
 
     Other commands have no such options: for them the environment and the file count.
     """
-    from orchestra.memory.embedder import Choice
+    from orchestra.memory.embedder import Choice, plan_of
     from orchestra.memory.meaning import Semantics
     from orchestra.memory.model import default_models
 
@@ -83,6 +83,7 @@ def semantics_at(path: Path) -> Semantics:
         key=os.environ.get("ORCHESTRA_EMBED_KEY", ""),
         models=found["models"] or default_models(),
     )
+    plan_of(choice)  # a setting that leads nowhere is told before anything is written
     return Semantics(path, choice, is_indexer_wanted=found["indexer"])
 
 

@@ -17,7 +17,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "save": ("jot:save", "Keep what this session did, with branch, commits and files."),
     "recall": ("recall:recall", "Find memories again; without a question, where you left off."),
     "list": ("recall:list_", "List memories, the newest first."),
-    "stats": ("recall:stats", "Show what the memory holds."),
+    "stats": ("stats:stats", "Show what the memory holds."),
     "validate": ("tend:validate", "Say that learnings proved true; their confidence rises."),
     "forget": ("tend:forget", "Hide memories from every answer."),
     "distill": ("tend:distill", "Draw learnings out of sessions."),

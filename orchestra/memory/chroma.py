@@ -44,6 +44,7 @@ class Chroma:
             stderr=log,
             cwd=folder,
             pass_fds=(lock,),
+            start_new_session=True,  # Ctrl-C is for its owner, which ends it
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -52,7 +53,10 @@ class Chroma:
         os.set_blocking(self._process.stdout.fileno(), False)
         self._deadline = time.monotonic() + INDEX_START_S
         self._is_ready = False
-        pipe.send(self._in, ["open"], deadline=self._deadline)
+        try:
+            pipe.send(self._in, ["open"], deadline=self._deadline)
+        except OSError as exc:
+            raise self._death("open") from exc
 
     @property
     def pid(self) -> int:

@@ -30,7 +30,6 @@ from .filters import Filters
 from .indexplace import IndexPlace, Lock, write_json
 from .keeper import Keeper
 from .model import default_models
-from .near import Near
 from .store import Store
 
 logger = logging.getLogger(__name__)
@@ -44,7 +43,10 @@ assert INDEXER_SILENT_S > 4 * _BEAT_S
 
 
 class Indexer:
-    """The loop. One thread: a question waits for one piece of work, which takes 0.1 s."""
+    """The loop. One thread: a question waits for one piece of work, which takes 0.1 s.
+
+    Who wants another model is told so, and it ends: the next one is started with the settings of now.
+    """
 
     def __init__(self, path: Path, choice: Choice, *, idle_s: float = INDEXER_IDLE_S) -> None:
         self._place, self._choice, self._idle_s = IndexPlace(path), choice, idle_s
@@ -111,6 +113,7 @@ class Indexer:
             try:
                 what, *arguments = pipe.Reader(asked.fileno()).receive(deadline=time.monotonic() + _REQUEST_S)
                 if what == "wake":  # that it was woken is all
+                    self._is_stopped |= arguments != [keeper.model]
                     return
                 answer = self._answer(keeper, what, arguments)
                 pipe.send(asked.fileno(), answer, deadline=time.monotonic() + _REQUEST_S)
@@ -120,7 +123,10 @@ class Indexer:
     def _answer(self, keeper: Keeper, what: str, arguments: list[Any]) -> list[Any]:
         try:
             if what == "search":
-                question, filters, among, count = arguments
+                model, question, filters, among, count = arguments
+                if model != keeper.model:
+                    self._is_stopped = True
+                    return [False, f"the indexer had the model {keeper.model}; it ends, ask again for {model}"]
                 chosen = Filters(**{**filters, "tags": tuple(filters["tags"])})
                 return [True, asdict(keeper.search(question, chosen, among=among, count_max=count))]
             if what == "facts":
@@ -134,11 +140,6 @@ class Indexer:
     def _tell(self, facts: Mapping[str, Any]) -> None:
         with suppress(OSError):  # only for who looks later; a full disk must not end the work
             write_json(self._place.state, {**facts, "at_ms": time.time_ns() // 1_000_000})
-
-
-def near_of(found: Mapping[str, Any]) -> Near:
-    """Return what `search` answered."""
-    return Near(**found)
 
 
 def choice_of(environment: Mapping[str, str]) -> Choice:

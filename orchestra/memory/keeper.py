@@ -47,6 +47,10 @@ class Keeper:
             self._index.close()
 
     @property
+    def model(self) -> str:
+        return self._embedder.name
+
+    @property
     def index(self) -> Index | None:
         """The index, once the length of the vectors is known."""
         return self._index

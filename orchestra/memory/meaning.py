@@ -50,7 +50,7 @@ class Semantics:
             return Near(model=plan.name, reason="nothing is stored yet")
         from . import line  # here, so that who has no model does not load the wire's library
 
-        asked = ["search", question, asdict(filters), among, count_max]
+        asked = ["search", plan.name, question, asdict(filters), among, count_max]
         try:
             found = line.ask(self._place.socket, asked, within_s=within_s)
             return Near(**found)
@@ -66,12 +66,13 @@ class Semantics:
 
     def wake(self) -> None:
         """Tell the indexer that there is something new, or start it."""
-        if not plan_of(self.choice).name:
+        plan = plan_of(self.choice)
+        if not plan.name:
             return
         from . import line
 
         try:
-            line.ask(self._place.socket, ["wake"], within_s=_WAKE_S, is_answer_wanted=False)
+            line.ask(self._place.socket, ["wake", plan.name], within_s=_WAKE_S, is_answer_wanted=False)
         except ConnectionError:
             self.start_indexer()
         except TimeoutError:

@@ -402,6 +402,7 @@ def test_the_model_is_installed_from_a_file_shown_and_removed(clone: Clone) -> N
 
 
 def test_a_model_that_does_not_exist_is_told(clone: Clone) -> None:
-    for words in (["recall", "hub"], ["stats"], ["reindex"], ["model", "list"]):
+    for words in (["learn", "Hub"], ["recall", "hub"], ["stats"], ["reindex"], ["model", "list"]):
         ended = clone.memory(*words, env=clone.env(ORCHESTRA_EMBED="cohere:x"))
         assert "'cohere:x' is no model" in ended.assert_is_one_sentence(2)
+    assert not (clone.folder / ".orchestra").exists()
