@@ -42,9 +42,10 @@ async def enrol_here(folder: StateFolder, address: Address, *, patience_s: float
 
 
 class Joined(NamedTuple):
-    """Who we are now, and what we may do."""
+    """Who we are now, with which key, and what we may do."""
 
     address: Address
+    fingerprint: str
     grants: tuple[str, ...]
 
 
@@ -70,7 +71,7 @@ async def join(folder: StateFolder, invitation: Invitation) -> Joined:
     if not folder.card.exists():  # else the hub's own, which knows more of its addresses
         folder.write_card(invitation.card)
     async with aio.connect(state=folder.path, address=str(address), patience_s=CONNECT_S) as client:
-        return Joined(address, tuple((await client.call("whoami"))["grants"]))
+        return Joined(address, pair.fingerprint, tuple((await client.call("whoami"))["grants"]))
 
 
 async def _enrol(invitation: Invitation, public_key: str) -> None:

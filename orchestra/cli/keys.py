@@ -142,6 +142,7 @@ def join(code: str | None, state: Path | None, as_json: bool) -> None:
     """
     from orchestra.enrol import join as enter
     from orchestra.invitation import decode_invitation
+    from orchestra.keys import fingerprint
 
     if code in (None, "-"):
         if sys.stdin.isatty():
@@ -149,12 +150,13 @@ def join(code: str | None, state: Path | None, as_json: bool) -> None:
         code = sys.stdin.readline()
     invitation = decode_invitation(code or "")
     folder = StateFolder(state or default_folder())
-    who, grants = asyncio.run(enter(folder, invitation))
+    who, mine, grants = asyncio.run(enter(folder, invitation))
     clone = _settle(who, folder)
     if as_json:
         endpoints = list(invitation.card.endpoints)
         facts = {
             "address": str(who),
+            "fingerprint": mine,
             "grants": list(grants),
             "state": str(folder.path),
             "endpoints": endpoints,
@@ -163,7 +165,8 @@ def join(code: str | None, state: Path | None, as_json: bool) -> None:
         print_json(facts)
         return
     click.echo(f"{who} is in: connected to {', '.join(invitation.card.endpoints)}")
-    say(f"its key is {folder.key_of(who)}; it may: {' '.join(grants) or 'nothing'}")
+    say(f"it may: {' '.join(grants) or 'nothing'}")
+    say(f"its key is {folder.key_of(who)}: {mine}, the hub's: {fingerprint(folder.read_card().public_key)}")
     where = f" --state {folder.path}" if state else ""
     as_who = "" if folder.default_peer() == who else f" --as {who}"
     following = {
@@ -204,6 +207,8 @@ def keys() -> None:
 @client_options
 def list_(state: Path | None, address: str | None, as_json: bool) -> None:
     """Show every key and invitation, with fingerprints that two people can compare by voice."""
+    from orchestra.keys import fingerprint
+
     found = with_client(state, address, lambda client: client.call("keys.list"))
     if as_json:
         print_json(found)
@@ -241,6 +246,7 @@ def list_(state: Path | None, address: str | None, as_json: bool) -> None:
         for each in found["invitations"]
     ]
     table(["PEER", "FINGERPRINT", "MAY", "SINCE", "STATE"], rows)
+    say(f"the hub's key is {fingerprint(StateFolder(state or default_folder()).read_card().public_key)}")
     if found["next_key"] is not None:
         minutes = _minutes(found["next_key"]["at_ms"], now_ms)
         say(f"the hub's next key {found['next_key']['fingerprint']} takes over in {minutes} min")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from typing import Any
 
@@ -30,6 +31,11 @@ def test_two_machines_in_two_commands(place: Place, far: str) -> None:
     assert joined.code == 0
     assert joined.stdout.startswith("agent/far is in: connected to tcp://127.0.0.1:")
     assert "next: orchestra-agent far --queue default" in joined.stderr
+    listed = place.run("keys", "list")
+    told = re.search(r"its key is \S+: ([\da-f ]{24}), the hub's: ([\da-f ]{24})\n", joined.stderr)
+    assert told, joined.stderr
+    assert f"agent/far\t{told[1]}\t" in listed.stdout, "two people read the same to each other"
+    assert f"the hub's key is {told[2]}\n" in listed.stderr
     agent = place.start((*AGENT, "far", "--queue", "default", "--state", far, "--runner", "exec"))
     ended = place.run("task", "submit", "--wait", "--", "echo", "from afar")
     assert (ended.code, ended.stdout) == (0, "from afar\n")
@@ -52,7 +58,7 @@ def test_an_agent_is_told_to_serve_what_it_may(place: Place, far: str) -> None:
     invited = place.run("invite", "agent/far", *words, "--grant", "serve:agent/far")
     assert "add:" not in invited.stderr
     joined = place.run("join", invited.stdout.strip(), "--state", far)
-    assert "; it may: receive serve:agent/far serve:queue/review\n" in joined.stderr
+    assert "it may: receive serve:agent/far serve:queue/review\n" in joined.stderr
     assert "next: orchestra-agent far --queue review --state" in joined.stderr
 
 
