@@ -7,6 +7,7 @@ A rollback journal, not WAL: several processes write it, and it is far from busy
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -103,6 +104,7 @@ class Claims:
     """
 
     def __init__(self, path: Path) -> None:
+        logging.getLogger("peewee").setLevel(logging.INFO)  # it tells every statement, with the results in it
         self._path = path
         self._waiting: list[tuple[str, tuple[object, ...], asyncio.Future[None]]] = []
         with self._told():

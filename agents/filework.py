@@ -135,8 +135,12 @@ class FileWork:
 
     # Tasks of the hub that may be those of files too.
 
-    async def begin_by_hub(self, task_id: str, job: Job, *, stop: asyncio.Future[str]) -> OldResult | bool:
+    async def begin_by_hub(
+        self, task_id: str, job: Job, *, attempt: int, stop: asyncio.Future[str]
+    ) -> OldResult | bool:
         """Return the result of a task of the hub that a file asked for before, waiting for one that runs.
+
+        One that failed counts for the first attempt: the hub knows how often it is to be tried.
 
         Otherwise it is to be run; True says that `end_by_hub` is to be called then, False that a file has its id for
         something else.
@@ -147,10 +151,12 @@ class FileWork:
             waited: set[asyncio.Future[object]] = {running.done, stop}  # type: ignore[arg-type]
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             if running.done.done() and (found := running.done.result()) is not None:
-                return found
+                return found  # of an attempt that ran until now
         known = self._claims.find(self._name, task_id)
         if known is not None and known.prompt == digest and known.result:
-            return read_result(known.result, task_id=task_id)
+            result = read_result(known.result, task_id=task_id)
+            if result.status == COMPLETED or attempt == 1:
+                return result
         if task_id in self._runs or (known is not None and known.is_open and known.prompt != digest):
             return False
         fresh = Claim(self._name, task_id, Way.BY_HUB, Step.CLAIMED, prompt=digest)
@@ -160,7 +166,7 @@ class FileWork:
         return True
 
     async def end_by_hub(self, task_id: str, ending: Ending, output: Output, *, is_kept: bool) -> None:
-        """Keep the result of a task of the hub for a file that asks for the same; not that of one that goes on."""
+        """Keep the result of a task of the hub for a file that asks for the same; not that of one that may go on."""
         claim = self._claims.find(self._name, task_id)
         assert claim is not None, "begin_by_hub has put it there"
         if is_kept:

@@ -33,6 +33,7 @@ class SharingWorker(Worker):
         super().__init__(settings, client)
         self._slots = slots
         self._files = files
+        self._counted: set[int] = set()  # leases of the tasks that take a slot
 
     async def run(self, *, ready: Callable[[], None] = lambda: None) -> None:
         def begin() -> None:
@@ -70,9 +71,19 @@ class SharingWorker(Worker):
 
     async def _work(self, running: _Running) -> None:
         self._slots.begin_by_hub()
+        self._counted.add(running.assigned.lease)
         try:
             await super()._work(running)
         finally:
+            self._uncount(running)
+
+    async def _report(self, running: _Running, ending: Ending, output: Output) -> None:
+        self._uncount(running)  # the hub may give the next task with its answer
+        await super()._report(running, ending, output)
+
+    def _uncount(self, running: _Running) -> None:
+        if running.assigned.lease in self._counted:
+            self._counted.remove(running.assigned.lease)
             self._slots.end_by_hub()
 
     async def _run(self, running: _Running, output: Output) -> Ending:
@@ -83,7 +94,7 @@ class SharingWorker(Worker):
             key = ""
         if not key or key.startswith("file:"):  # which a bridge has claimed
             return await super()._run(running, output)
-        found = await self._files.begin_by_hub(key, job, stop=running.stop)
+        found = await self._files.begin_by_hub(key, job, attempt=running.assigned.attempt, stop=running.stop)
         if isinstance(found, OldResult):
             output.add(found.output.encode())
             code = "" if found.status == COMPLETED else "agent_error"
@@ -95,6 +106,5 @@ class SharingWorker(Worker):
             ending = await super()._run(running, output)
         finally:
             if found:
-                is_kept = running.is_wanted and not running.is_given_back and not running.is_canceled
-                await self._files.end_by_hub(key, ending, output, is_kept=is_kept)
+                await self._files.end_by_hub(key, ending, output, is_kept=not ending.code)
         return ending

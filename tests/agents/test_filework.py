@@ -29,6 +29,7 @@ from orchestra.agents.slots import Slots
 from orchestra.agents.trust import Trust
 from orchestra.errors import StateFault
 from orchestra.state import StateFolder, this_operator
+from orchestra.terms import Terms
 
 from ..hub.livehub import LiveHub, live_hub, run, soon, until
 
@@ -346,6 +347,22 @@ def test_a_task_that_comes_by_the_other_way_while_it_runs_waits_for_that_result(
     run(scenario())
 
 
+def test_a_task_of_the_hub_that_fails_is_tried_again_as_its_terms_say(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        old = House(tmp_path)
+        old.program = ("sh", "-c", 'echo "$2" >> "$1"; [ "$(wc -l < "$1")" -gt 1 ] && echo "did $2"', "sh")
+        async with live_hub(tmp_path) as hub, both(old, hub) as client:
+            terms = Terms(max_attempts=2, backoff_ms=1)
+            task = await client.submit(str(AGENT), prompt="x", key="t7", terms=terms)
+            result = await soon(task.result())
+            assert (result.is_ok, result.attempt) == (True, 2)
+            old.drop()
+            await until(old.has_result, "the result of the file")
+            assert old.ran() == ["x", "x"]
+
+    run(scenario())
+
+
 def test_files_and_the_hub_share_the_slots_and_none_of_them_starves(tmp_path: Path) -> None:
     async def scenario() -> None:
         old = House(tmp_path)
@@ -358,6 +375,10 @@ def test_files_and_the_hub_share_the_slots_and_none_of_them_starves(tmp_path: Pa
             await until(lambda: all(old.has_result(f"f{number}") for number in range(6)), "the results of the files")
             ran = old.ran()
             assert sorted(ran) == sorted([f"{way}-{number}" for way in ("file", "hub") for number in range(6)])
+            attempts = [(await client.call("task.get", seq=task.seq))["attempt"] for task in tasks]
+            assert sum(attempts) < 2 * len(tasks), (
+                "what the hub gives is only given back where a file came at that moment"
+            )
             turns = [name.partition("-")[0] for name in ran]
             assert turns != sorted(turns), f"all of one way came first: {ran}"
             assert turns != sorted(turns, reverse=True), f"all of one way came first: {ran}"
