@@ -197,7 +197,7 @@ class Index:
         return self._chroma.is_ready()
 
     def _open(self) -> None:
-        if self._is_to_set_aside:
+        if self._is_to_set_aside or self._place.folder.is_symlink():
             self._place.set_aside()
             self._is_to_set_aside = False
         meta = read_json(self._place.meta)

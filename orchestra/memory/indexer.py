@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from orchestra.errors import OrchestraError
-from orchestra.limits import INDEXER_IDLE_S, INDEXER_LOG_BYTES_MAX, INDEXER_SILENT_S
+from orchestra.limits import INDEXER_IDLE_S, INDEXER_SILENT_S
 
 from . import line, pipe
 from .embedder import AUTO, Choice, embedder_of
@@ -155,9 +155,6 @@ def choice_of(environment: Mapping[str, str]) -> Choice:
 def main() -> None:
     """Run the indexer of the memory in the file that the command line names."""
     place = IndexPlace(Path(sys.argv[1]))
-    with suppress(OSError):
-        if place.log.stat().st_size > INDEXER_LOG_BYTES_MAX:
-            os.truncate(place.log, 0)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     os.nice(_NICENESS)
     indexer = Indexer(

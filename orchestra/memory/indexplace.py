@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from orchestra.errors import IndexFault
-from orchestra.limits import INDEX_SET_ASIDE_MAX
+from orchestra.limits import INDEX_SET_ASIDE_MAX, INDEXER_LOG_BYTES_MAX
 
 _GLANCE_S: Final = 0.1
 
@@ -108,7 +108,7 @@ class Lock:
     """
 
     def __init__(self, path: Path) -> None:
-        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.descriptor = open_own(path, os.O_RDWR)
         try:
             self._take()
             os.pwrite(self.descriptor, f"{os.getpid():<20}".encode(), 0)
@@ -131,6 +131,27 @@ class Lock:
                 time.sleep(_GLANCE_S / 20)
             else:
                 return
+
+
+def open_own(path: Path, flags: int) -> int:
+    """Open a file of ours, or make it, readable by this user alone. A link that came with a clone is not followed.
+
+    Raises:
+        OSError: if it can't be opened, or is a link.
+    """
+    return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def open_log(path: Path) -> int:
+    """Open the log to write at its end; one that is too long is begun anew.
+
+    Raises:
+        OSError: as `open_own`.
+    """
+    log = open_own(path, os.O_WRONLY | os.O_APPEND)
+    if os.fstat(log).st_size > INDEXER_LOG_BYTES_MAX:
+        os.ftruncate(log, 0)
+    return log
 
 
 def holder(path: Path) -> int:
@@ -165,5 +186,6 @@ def write_json(path: Path, facts: Mapping[str, Any]) -> None:
         OSError: if it can't be written.
     """
     draft = path.with_name(f"{path.name}.new")
-    draft.write_text(json.dumps(facts), encoding="utf-8")
+    with os.fdopen(open_own(draft, os.O_WRONLY | os.O_TRUNC), "w", encoding="utf-8") as file:
+        file.write(json.dumps(facts))
     draft.replace(path)

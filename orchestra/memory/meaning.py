@@ -23,7 +23,7 @@ from orchestra.limits import INDEXER_SILENT_S
 
 from .embedder import Choice, embedder_of, plan_of
 from .filters import Filters
-from .indexplace import IndexPlace, holder, read_json
+from .indexplace import IndexPlace, holder, open_log, read_json
 from .near import EXACT, Near
 from .store import Store
 
@@ -90,7 +90,7 @@ class Semantics:
             "ORCHESTRA_EMBED_KEY": self.choice.key,
             "ORCHESTRA_MODELS": str(self.choice.models),
         }
-        with suppress(OSError), self._place.log.open("ab") as log:  # without it everything is answered here
+        with suppress(OSError), os.fdopen(open_log(self._place.log), "ab") as log:  # or everything is answered here
             # By a shell that ends at once: so nobody here has to wait for the indexer's end.
             subprocess.run(
                 ["/bin/sh", "-c", '"$@" &', "sh", sys.executable, "-P", "-m", _INDEXER, str(self.path)],

@@ -18,7 +18,7 @@ from orchestra.errors import EmbedFault, RowRefused
 from orchestra.memory import chroma, index, notebook, vectors
 from orchestra.memory.embedder import Embedder
 from orchestra.memory.filters import Filters
-from orchestra.memory.indexplace import IndexPlace, Lock
+from orchestra.memory.indexplace import IndexPlace, Lock, open_log, write_json
 from orchestra.memory.keeper import Keeper
 from orchestra.memory.near import CHROMADB, EXACT, Near
 from orchestra.memory.store import Store
@@ -341,6 +341,24 @@ def test_only_so_many_that_failed_are_kept(store: Store) -> None:
         for old in place.aside():
             old.rename(old.with_name(f"{old.name}-0"))  # another name than the next, within the same second
     assert len(place.aside()) <= 3
+
+
+def test_links_that_came_with_a_clone_lead_nowhere(owner: Owner, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").write_text("mine")
+    place = owner.place
+    place.folder.symlink_to(precious)
+    for link in (place.lock, place.state.with_name(f"{place.state.name}.new")):
+        link.symlink_to(precious / "file")
+    place.log.unlink()
+    place.log.symlink_to(precious / "file")
+    for refused in (lambda: Lock(place.lock), lambda: open_log(place.log), lambda: write_json(place.state, {})):
+        with pytest.raises(OSError, match="symbolic links"):
+            refused()
+    owner.settle()
+    assert [path.name for path in precious.iterdir()] == ["file"]
+    assert (precious / "file").read_text() == "mine"
 
 
 # Without it.
