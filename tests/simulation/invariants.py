@@ -304,6 +304,14 @@ def a_cursor_skips_nothing(world: World, process: Process, channel: str) -> Iter
         yield f"{process.slot.address} goes on after {process.after[channel]}, and had seen {world.truth.seen[place]}"
 
 
+def a_live_answer_is_to_what_was_asked(
+    world: World, process: Process, asked: bytes | None, answer: bytes
+) -> Iterator[str]:
+    """Who asks live gets one answer at most, and it is the one to that question."""
+    if asked is None or answer != b"answer to " + asked:
+        yield f"{process} asked {asked!r} and was answered {answer!r}"
+
+
 def one_result_is_taken_of_each_attempt(world: World, seq: int, lease: int, n: int) -> Iterator[str]:
     """What the hub says OK to is the one result of that attempt in its tables."""
     task = world.tables.tasks.get(seq)
@@ -366,6 +374,8 @@ def nothing_is_left_undone(world: World) -> Iterator[str]:
         address = process.slot.address
         if not process.is_connected:
             yield f"{address} is not connected"
+        if process.asked:
+            yield f"{address} asked {list(process.asked.values())} live and was told nothing"
         if process.talk.unanswered:
             yield f"{process.talk.unanswered} sends of {address} have no answer"
         for seq in process.watched - world.truth.removed:

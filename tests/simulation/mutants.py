@@ -18,13 +18,14 @@ from orchestra.hub.family import Family
 from orchestra.hub.inputs import Inputs
 from orchestra.hub.mailbox import Letter, Mailbox
 from orchestra.hub.post import Post
+from orchestra.hub.requests import Requests
 from orchestra.hub.retention import Removal, Retention
 from orchestra.hub.roster import Peer, Session
 from orchestra.hub.tasks import Tasks
 from orchestra.hub.turn import Turn, Writes
 from orchestra.hub.watches import Watches
 from orchestra.task import TaskState
-from orchestra.wire import OK, RESULT, Record
+from orchestra.wire import OK, RESPONSE, RESULT, Record
 
 from .simhub import SimHub
 
@@ -299,6 +300,23 @@ def _answers_with_its_own_words(whole: Any) -> Any:
     return answer
 
 
+def _hands_an_answer_to_whoever_asked_last(whole: Any) -> Any:
+    def answer(self: Requests, session: Session, number: int, code: str, body: bytes, turn: Turn) -> None:
+        last = self._open.get(max(self._open, default=0))
+        whole(self, session, number, code, body, turn)
+        if last is not None and not code:
+            turn.send(last.asker, [RESPONSE, last.ref, body])
+
+    return answer
+
+
+def _keeps_no_deadline(_: Any) -> Any:
+    def expire(self: Requests, turn: Turn) -> None:
+        pass
+
+    return expire
+
+
 def _slips(_: Any) -> Any:
     def ping(self: Decider, session: Session, record: Record, turn: Turn) -> None:
         raise KeyError("a slip")
@@ -466,6 +484,16 @@ MUTANTS: Final = (
         "tells an agent another answer than was given",
         "an_answer_reaches_who_asked",
         _patched(Inputs, "answer", _answers_with_its_own_words),
+    ),
+    Mutant(
+        "hands a live answer to whoever asked last",
+        "a_live_answer_is_to_what_was_asked",
+        _patched(Requests, "answer", _hands_an_answer_to_whoever_asked_last),
+    ),
+    Mutant(
+        "lets a live request wait for ever",
+        "nothing_is_left_undone",
+        _patched(Requests, "expire", _keeps_no_deadline),
     ),
     Mutant(
         "meets an error of its own",

@@ -38,6 +38,7 @@ _HEARTBEAT_MS, _LEASE_MS, _WORK_LEASE_MS = int(HEARTBEAT_S * 1000), int(LEASE_S 
 _PROVE_MS = int(PROVE_S * 1000)
 _CONNECT_MS = int(CONNECT_S * 1000)
 _BACKOFF_MS_MIN, _BACKOFF_MS_MAX = int(BACKOFF_S_MIN * 1000), int(BACKOFF_S_MAX * 1000)
+_ABOUT = {"answers": "yes"}
 _GRACE_MS = int(KILL_GRACE_S * 1000)
 _WAY = (*STAGES, DEAD)  # news may come twice, and an answer may be older than an event
 _decode = wire.Decoder(wire.FROM_HUB).decode
@@ -87,7 +88,9 @@ class Process:
         self.slot = slot
         self.epoch = epoch
         self.clock = PeerClock(world.clocks, drift_ppm=slot.drift_ppm, start_ms=slot.number * 1_000_003)
-        self.talk = Conversation(epoch, address=slot.address, credit=slot.credit, slots=slot.slots, queues=slot.queues)
+        self.talk = Conversation(
+            epoch, address=slot.address, credit=slot.credit, slots=slot.slots, queues=slot.queues, about=_ABOUT
+        )
         self.is_over = False
         self.connection: Connection | None = None
         self.unread: list[core.Message] = []
@@ -116,6 +119,8 @@ class Process:
         self._watching: set[int] = set()
         self.keys: dict[int, str] = {}
         """Number of a send → the key that makes it one with others."""
+        self.asked: dict[int, bytes] = {}
+        """Number of a live request → what it asked, until it is over."""
         self._checkpoints: dict[int, tuple[int, bytes]] = {}
         self._heard_ms = self._spoke_ms = self._opened_ms = self._greeted_ms = self._proved_ms = 0
         self._try_ms = 0
@@ -165,6 +170,13 @@ class Process:
         """It takes so many tasks at once from now on."""
         self.slots_most = max(self.slots_most, slots)
         self.talk.offer(slots)
+        self.flush()
+
+    def ask(self, to: str, wait_ms: int) -> None:
+        """The application asks another peer live."""
+        self.world.counts["live requests"] += 1
+        body = b"question %d" % self.world.counts["live requests"]
+        self.asked[self.talk.request(to, wait_ms, body)] = body
         self.flush()
 
     def see(self) -> None:
@@ -225,7 +237,8 @@ class Process:
             self.connection.cut()
             self.connection.down.clear()
             self.connection = None
-            self.talk.lost()
+            for refused in self.talk.lost():
+                self._happened(refused)
             self._try_later()
 
     def flush(self) -> None:
@@ -304,8 +317,12 @@ class Process:
                 self.world.answer_given(self, happening)
             case core.Finished():
                 self.world.watcher_told(self, happening.seq, happening.state)
+            case core.Replied(what=wire.REQUEST):
+                self.world.answered(self, self.asked.pop(happening.ref, None), happening.result)
             case core.Replied():
                 self._replied(happening.ref, happening.result)
+            case core.Requested():
+                self._requested(happening)
             case core.Refused():
                 self._refused(happening.what, happening.ref, happening.error)
             case core.Ended():
@@ -355,8 +372,18 @@ class Process:
             self._bodies.pop(ref, None)
         elif what == wire.RESULT:
             self._results.pop(ref, None)
+        elif what == wire.REQUEST:
+            self.asked.pop(ref)
         elif what == wire.CALL:
             self.calls.pop(ref, None)
+
+    def _requested(self, requested: core.Requested) -> None:
+        """Answer at once, refuse, or say nothing at all."""
+        match int(requested.body.split()[1]) % 4:
+            case 0:
+                self.talk.respond(requested.number, "not_found", b"no answer")
+            case 1 | 2:
+                self.talk.respond(requested.number, "", b"answer to " + requested.body)
 
     def _ended(self, error: OrchestraError) -> None:
         if error.is_fatal:  # a newer process has the name

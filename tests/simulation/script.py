@@ -24,6 +24,7 @@ SENDERS: Final = (0, 1, 2, 3)
 AGENTS: Final = (4, 5, 6)
 CHANNELS: Final = ("channel/status", "channel/context")
 MAIL_TO: Final = ("operator/o", "matrix/m", "matrix/n", "agent/a", "agent/b", "agent/c", "*", *CHANNELS, *CHANNELS)
+ASKED: Final = ("operator/o", "matrix/m", "matrix/n", "agent/a", "agent/c")
 TASKS_TO: Final = ("queue/q", "queue/q", "queue/r", "agent/a", "agent/b")
 
 _TIMES_MS: Final = (20, 100, 300, 1000, 1000, 3000, 6000, 11_000, 31_000)
@@ -137,6 +138,7 @@ _DEEDS: Final = {
         _terms(chance),
     ),
     "answer": lambda chance: (chance.choice(SENDERS), chance.randrange(1000)),
+    "ask": lambda chance: (_any_slot(chance), chance.choice(ASKED), chance.choice((200, 2000, 15_000))),
     "resend": lambda chance: (chance.choice(SENDERS), chance.randrange(1000)),
     "drop": lambda chance: (chance.choice(SENDERS), chance.randrange(1000)),
     "retry": lambda chance: (chance.choice(SENDERS), chance.randrange(1000)),

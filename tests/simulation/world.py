@@ -68,6 +68,7 @@ class World:
             "read": self._read,
             "cancel": self._cancel,
             "answer": self._answer,
+            "ask": self._ask,
             "resend": self._resend,
             "drop": self._drop,
             "retry": self._retry,
@@ -187,6 +188,11 @@ class World:
             self.counts["answers"] += 1
             self.truth.answers.setdefault(seq, set()).add(text)
             process.call("task.answer", seq=seq, text=text)
+
+    def _ask(self, slot: int, to: str, wait_ms: int) -> None:
+        process = self._process(slot)
+        if process is not None:
+            process.ask(to, wait_ms)
 
     def _submit(self, slot: int, to: str, terms: Terms) -> None:
         """Submit a task; `depends_on`, `parent` and `not_before_ms` are said as they are known here."""
@@ -521,6 +527,10 @@ class World:
 
     def answer_given(self, process: Process, given: AnswerGiven) -> None:
         check(invariants.an_answer_reaches_who_asked, self, process, given)
+
+    def answered(self, process: Process, asked: bytes | None, answer: bytes) -> None:
+        self.counts["live answers"] += 1
+        check(invariants.a_live_answer_is_to_what_was_asked, self, process, asked, answer)
 
     def watcher_told(self, process: Process, seq: int, state: str) -> None:
         self.truth.finished[process.epoch, seq] = state
