@@ -34,6 +34,7 @@ from .lobby import Lobby
 from .turn import Link
 
 _ZAP_ENDPOINT: Final = "inproc://zeromq.zap.01"
+_MONITOR_ENDPOINT: Final = "inproc://orchestra.monitor"
 _ZAP_DOMAIN: Final = b"orchestra"
 _HEARTBEAT_MS: Final = 5000  # ZMTP's own, in libzmq's thread: notices a dead machine although nobody sends
 _REFUSED_KEPT: Final = 100  # keys of strangers, until somebody asks for them
@@ -46,9 +47,7 @@ _GOODBYE_MS: Final = 200  # how long closing waits for the last records to leave
 _DISCONNECTED: Final = int(zmq.EVENT_DISCONNECTED)
 _ACCEPTED: Final = int(zmq.EVENT_ACCEPTED)
 _EVENT: Final = struct.Struct("=Hi")  # zmq_socket_monitor(3): which event, and its value: here a descriptor
-_AT_ONCE: Final = (
-    16  # of events and handshakes: in a flood there are thousands a second, and others must not wait for all
-)
+_AT_ONCE: Final = 32  # events, or handshakes: in a flood there are thousands a second, and others wait (1 ms)
 _FILES_SPARE: Final = 64, 4  # so many files, or a part of this size, are kept free
 
 
@@ -110,7 +109,12 @@ class Router:
             (zmq.LINGER, 0),
         ):
             self._socket.set(option, value)
-        self._monitor: zmq.Socket[bytes] = self._socket.get_monitor_socket(_DISCONNECTED | _ACCEPTED)
+        # Without a bound: libzmq's thread, which serves all peers, waits where an event finds no room. In a flood, and
+        # with a slow disk, the usual 2,000 are full at once.
+        self._monitor: zmq.Socket[bytes] = self._context.socket(zmq.PAIR)
+        self._monitor.set(zmq.RCVHWM, 0)
+        self._socket.monitor(_MONITOR_ENDPOINT, _DISCONNECTED | _ACCEPTED)
+        self._monitor.connect(_MONITOR_ENDPOINT)
 
     def bind(self, endpoint: str) -> str:
         """Listen on `endpoint`; return it with the port that was taken.

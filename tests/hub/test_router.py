@@ -20,6 +20,7 @@ from orchestra.keys import KeyPair, make_key_pair
 from orchestra.wire import PING, PONG
 
 BOUND_MS = 5000
+EVENTS = 3000  # more than the 2,000 for which libzmq has room by itself
 
 
 class Rig:
@@ -219,6 +220,18 @@ def test_nothing_is_kept_of_connections_that_ended(rig: Rig) -> None:
         dealer.close(0)
         rig.wait(lambda count=count: gone.extend(rig.router.gone()) or len(gone) == count)
     assert (rig.router._known, rig.router._links) == ({}, {})
+
+
+def test_a_flood_of_connections_that_nobody_looked_at_yet_holds_up_no_peer(rig: Rig) -> None:
+    endpoint = rig.router.bind("tcp://127.0.0.1:0")
+    dealer = rig.dealer(endpoint, rig.enrol("agent/a"))
+    dealer.send(b"x")
+    rig.arrived()
+    for _ in range(EVENTS // 2):  # each comes, and goes
+        with socket.create_connection(("127.0.0.1", int(endpoint.rpartition(":")[2]))):
+            pass
+    dealer.send(b"y")
+    assert [each.frame for each in rig.arrived()] == [b"y"]
 
 
 def test_a_full_queue_is_told_and_counted_and_other_connections_have_theirs(
