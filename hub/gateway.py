@@ -30,7 +30,7 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 
 from orchestra.address import parse_address
-from orchestra.errors import Malformed, PortInUse, StateFault
+from orchestra.errors import Malformed, NoSession, PortInUse, StateFault
 from orchestra.limits import (
     EPOCH_BYTES,
     GATEWAY_BURST_S,
@@ -45,7 +45,7 @@ from orchestra.limits import (
     GATEWAY_UNSENT_BYTES_MAX,
     KIB,
 )
-from orchestra.wire import BYE, Record, pack
+from orchestra.wire import BYE, ERROR, HELLO, Record, pack
 
 from .dialogue import MODERN, Dialogue
 from .link import DirectLink
@@ -76,6 +76,9 @@ _CODES: Final = {
     "silent": 4408,
     "replaced": 4409,
     "hub_full": SLOW,
+    "not_allowed": 1008,
+    "bad_address": 1008,
+    "bad_option": 1008,
 }
 """With which code a WebSocket is closed after what the hub said last; 1011 after anything else."""
 _CODE_OTHER: Final = 1011
@@ -230,6 +233,8 @@ class Gateway:
         self._owing.clear()
         for server in self._servers:
             server.close(code=1001, reason="the hub is stopping")
+        for connection in list(self._waiting.values()):  # browsers open some that they may need later
+            connection.transport.abort()
         for server in self._servers:
             await server.wait_closed()
         for task in list(self._closing):
@@ -464,8 +469,9 @@ class Gateway:
                 return
             for data in told:
                 self._write_one(link, data)
-            if record[0] == BYE:
-                link.code, link.reason = _CODES.get(record[1], _CODE_OTHER), record[2]
+            end = _end_of(record)
+            if end is not None:
+                link.code, link.reason = _CODES.get(end[0], _CODE_OTHER), end[1]
                 self._close(link, link.code, link.reason)
                 return
             if time.monotonic() >= until:
@@ -517,6 +523,15 @@ class Gateway:
         task = asyncio.get_running_loop().create_task(link.socket.close(code, short))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+def _end_of(record: Record) -> tuple[str, str] | None:
+    """Return code and text where nothing can follow: the session is over, or there will be none."""
+    if record[0] == BYE:
+        return record[1], record[2]
+    if record[0] == ERROR and (record[1] == HELLO or record[3] == NoSession.code):
+        return record[3], record[4]
+    return None
 
 
 def _free(room: asyncio.Future[None] | None) -> None:

@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from orchestra.errors import Malformed, PeerError, PortInUse, StorageFault, TooLarge, WorldFault
+from orchestra.errors import HubFull, Malformed, PeerError, PortInUse, StorageFault, TooLarge, WorldFault
 from orchestra.keys import KeyPair, load_or_make_key
 from orchestra.limits import (
     ACKS_HELD_MAX,
@@ -648,7 +648,10 @@ class Hub:
         records, faults = self._decode(inquiry.frame)
         self._decider.inquire(inquiry, admission.identity, records, faults, turn)
         self._end_turn(turn)
-        return await asyncio.wait_for(inquiry.answered, _INQUIRY_S)
+        try:
+            return await asyncio.wait_for(inquiry.answered, _INQUIRY_S)
+        except TimeoutError:  # its turn was undone
+            raise HubFull("the hub could not answer; try again") from None
 
     def metrics(self) -> bytes:
         """Return everything that is measured, as Prometheus reads it."""

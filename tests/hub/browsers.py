@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -107,7 +108,11 @@ async def get(hub: LiveHub, path: str, *, method: str = "GET", **headers: str) -
 async def unread(hub: LiveHub, query: str) -> AsyncIterator[None]:
     """Open a WebSocket whose client reads nothing at all."""
     host, port = hub.hub.gateway_url.removeprefix("http://").rsplit(":", 1)
-    _, writer = await asyncio.open_connection(host, int(port), limit=1)
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # the kernel would read megabytes for it
+    connection.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(connection, (host, int(port)))
+    _, writer = await asyncio.open_connection(sock=connection, limit=1)
     writer.transport.pause_reading()  # type: ignore[attr-defined]
     writer.write(
         f"GET /?{query} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"

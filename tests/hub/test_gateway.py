@@ -393,6 +393,33 @@ def test_a_client_that_says_too_much_is_read_more_slowly(tmp_path: Path) -> None
     run(scenario())
 
 
+def test_who_may_not_do_what_it_connects_for_is_told_so_and_closed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path, gateway=GATEWAY) as hub:
+            headers = {"Authorization": f"Bearer {token_of(hub, 'matrix/m')}"}
+            async with connect(address_of(hub, "queue=q"), additional_headers=headers) as socket_:
+                assert json.loads(await soon(socket_.recv()))["code"] == "not_allowed"  # only agents serve queues
+                await soon(socket_.wait_closed())
+                assert socket_.close_code == 1008
+            status, _, body = await get(hub, "/?slots=many", Upgrade="websocket", **headers)
+            assert (status, json.loads(body)["code"]) == (400, "bad_option")
+
+    run(scenario())
+
+
+def test_the_hub_stops_although_a_browser_keeps_a_connection_for_later(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path, gateway=GATEWAY) as hub:
+            host, port = hub.hub.gateway_url.removeprefix("http://").rsplit(":", 1)
+            _, writer = await asyncio.open_connection(host, int(port))
+            await until(lambda: hub.hub._gateway._connections == 1)
+            hub.hub.stop()
+            await soon(hub._serving)
+            writer.close()
+
+    run(scenario())
+
+
 def test_an_agent_that_closes_its_connection_gives_its_task_back_at_once(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with (
