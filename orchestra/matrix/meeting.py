@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from orchestra.address import Address, parse_address
 from orchestra.aio import CONTEXT
-from orchestra.errors import BadOption, HubUnreachable, PeerError, StateFault
+from orchestra.errors import BadOption, HubUnreachable, KeyFault, OrchestraError, PeerError, StateFault
 from orchestra.limits import LIST_ROWS_MAX
 from orchestra.memory.words import Kind
 
@@ -35,7 +35,7 @@ class Met:
     """What came of a meeting. `sent`: seqs by id of their memory; `refused`: reasons by id."""
 
     sent: dict[int, int] = field(default_factory=dict)
-    refused: dict[int, PeerError] = field(default_factory=dict)
+    refused: dict[int, OrchestraError] = field(default_factory=dict)
 
 
 class Meeting:
@@ -76,7 +76,7 @@ class Meeting:
             for item in items:
                 try:
                     seq = await self._send_one(item)
-                except PeerError as error:
+                except (PeerError, KeyFault, StateFault) as error:  # also where its recipient could not be let in
                     met.refused[item.entry.id] = error
                     await self._archive.do(partial(unsent.was_refused, item=item, error=str(error)))
                 else:

@@ -153,6 +153,21 @@ def test_a_clone_of_this_machine_that_never_met_the_hub_gets_its_messages(tmp_pa
     run(scenario())
 
 
+def test_a_recipient_that_can_not_be_let_in_holds_up_no_other(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with two_clones(tmp_path) as (hub, web, api):
+            late = Clone(tmp_path / "late", hub.folder.path)
+            lost = web.write("for later", to=str(matrix_at(late.folder, hub.folder)))
+            web.write("for now", to=api.address)
+            hub.folder.key_of(this_operator()).chmod(0o644)
+            met = await web.meet()
+            assert "chmod 600" in str(met.refused[lost.id])
+            await api.meet()
+            assert api.texts() == ["for now"]
+
+    run(scenario())
+
+
 def test_reading_here_is_told_to_the_hub_and_reading_elsewhere_is_told_here(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with two_clones(tmp_path) as (_hub, web, api):
