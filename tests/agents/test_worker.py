@@ -21,6 +21,7 @@ from orchestra.agents.worker import Worker
 from orchestra.conversation import Assigned, Canceled, Welcomed
 from orchestra.enrol import enrol_here
 from orchestra.errors import ConnectionLost, OrchestraError, Replaced, StaleLease
+from orchestra.hub import tasks as hub_tasks
 from orchestra.hub.service import Hub
 from orchestra.hub.settings import HubSettings
 from orchestra.job import Job
@@ -342,6 +343,7 @@ def test_without_a_hub_for_too_long_the_tasks_are_stopped_and_done_anew_when_it_
     monkeypatch.setattr(worker, "WORK_LEASE_S", 0.5)
     monkeypatch.setattr(worker, "PROVE_S", 0.05)
     monkeypatch.setattr(aio, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(hub_tasks, "_LEASE_MS", 1000)  # which the hub that starts gives the agent to come back
     script = 'if [ "$ORCHESTRA_TASK_ATTEMPT" = 1 ]; then sleep 600 & echo $$ $! ready; wait; fi; echo again'
 
     async def scenario(house: House) -> None:
