@@ -11,12 +11,11 @@ import logging
 import os
 from collections.abc import Coroutine
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
 from orchestra.aio import Client
-from orchestra.errors import BadFile, NotAllowed, NotFound, OrchestraError, PeerError, StateFault, UnknownRecipient
+from orchestra.errors import BadFile, NotAllowed, NotFound, PeerError, UnknownRecipient
 from orchestra.job import decode_job
 from orchestra.limits import FILES_OPEN_MAX
 from orchestra.task import TaskState
@@ -24,10 +23,9 @@ from orchestra.task import TaskState
 from .claims import Claim, Claims, Step, Way
 from .folder import Folder
 from .intake import Arrival, Intake, shown
-from .lock import Lock
-from .oldfile import COMPLETED, ERROR, OldResult, agent_id, digest_of
-from .parting import parting_word
-from .reply import Replies, iso, now_ms
+from .lock import Lock, lock_of
+from .oldfile import digest_of
+from .reply import Replies, now_ms, old_result
 from .settings import BridgeSettings
 from .tidy import tidy
 from .watch import Watch
@@ -285,60 +283,3 @@ class Bridge:
         written = await self._replies.write(stored, old_result(stored, facts).encode())
         self._open[stored.folder, stored.task] = written
         await self._replies.publish(written)
-
-
-def old_result(claim: Claim, facts: dict[str, Any]) -> OldResult:
-    """Return what an old agent would have answered, from what `task.get` tells of a task that is over."""
-    report, is_done = facts["report"], facts["state"] == TaskState.COMPLETED
-    last = facts["attempts"][-1] if facts["attempts"] else {"began_ms": facts["updated_ms"]}
-    output = facts["output"].decode("utf-8", "replace")
-    reason = str(report.get("text") or facts["state"])
-    extra: dict[str, Any] = {"hub_task": claim.seq}
-    if not is_done:
-        extra["error"] = reason
-    return OldResult(
-        task_id=claim.old_id,
-        agent_id=agent_id(claim.folder),
-        status=COMPLETED if is_done else ERROR,
-        output=output if is_done or output else reason,
-        started_at=iso(last["began_ms"]),
-        completed_at=iso(facts["updated_ms"]),
-        duration_ms=int(report.get("duration_ms", max(0, facts["updated_ms"] - last["began_ms"]))),
-        extra=tuple(extra.items()),
-    )
-
-
-async def remind(until: date | None) -> None:
-    """Say every day that the bridge is to be gone, from two weeks before. Never ends."""
-    while until is not None:
-        try:
-            word = parting_word(until, date.today())
-        except OrchestraError as error:
-            word = str(error)
-        if word is not None:
-            logger.warning("%s", word, extra={"action": "bridge_to_go"})
-        await asyncio.sleep(_DAY_S)
-    await asyncio.get_running_loop().create_future()
-
-
-def hold_inbox(inbox: Path) -> Lock:
-    """Return the right to be the bridge of `inbox`.
-
-    Raises:
-        StateFault: if another bridge has it, or it is no folder that this user can write.
-    """
-    try:
-        return Lock(inbox / ".bridge.lock")
-    except BlockingIOError as exc:
-        raise StateFault(f"another bridge serves {inbox}; stop that one first") from exc
-    except OSError as exc:
-        raise StateFault(f"{inbox} can't be served: {exc.strerror}") from exc
-
-
-def lock_of(folder: Path) -> Path:
-    """Where the right to take the tasks of `folder` is: beside it."""
-    return folder.with_name(f".{folder.name}.lock")
-
-
-def claims_of(inbox: Path) -> Path:
-    return inbox / ".claims.db"

@@ -37,7 +37,7 @@ class Way(StrEnum):
 
 class Step(StrEnum):
     """`claimed` by who runs it or hands it on; `stored` by the hub; `written`: its result is a draft on the disk;
-    `answered`."""
+    `answered`. One for an old agent is `written` as a draft, then `stored` in its folder, then `answered`."""
 
     CLAIMED = "claimed"
     STORED = "stored"
@@ -194,3 +194,8 @@ class Claims:
 
 def _plain(value: object) -> object:
     return str(value) if isinstance(value, StrEnum) else value
+
+
+def claims_of(inbox: Path) -> Path:
+    """Where the claims of the folders in `inbox` are."""
+    return inbox / ".claims.db"

@@ -23,10 +23,11 @@ from orchestra.keys import load_key
 from orchestra.state import StateFolder, this_operator
 
 from .agentmap import parse_map
-from .bridge import Bridge, claims_of, hold_inbox, remind
-from .claims import Claims
+from .bridge import Bridge
+from .claims import Claims, claims_of
+from .lock import hold_inbox
 from .oldagent import Lookout, OldAgent
-from .parting import parting_word
+from .parting import parting_word, remind
 from .place import check_root, trust_in
 from .settings import AgentSettings, BridgeSettings
 

@@ -18,16 +18,15 @@ from orchestra.errors import BadFile, OrchestraError, StateFault
 from orchestra.job import Job
 from orchestra.limits import KILL_GRACE_S, TASK_LOSSES_MAX
 
-from .bridge import claims_of, lock_of
-from .claims import Claim, Claims, Step, Way
+from .claims import Claim, Claims, Step, Way, claims_of
 from .folder import Folder
 from .intake import Arrival, Intake, shown
-from .lock import Lock
-from .oldfile import COMPLETED, ERROR, OldResult, agent_id, digest_of, read_result
+from .lock import Lock, lock_of
+from .oldfile import COMPLETED, OldResult, digest_of, read_result
 from .output import Output
 from .plan import make_plan
 from .process import Ending, run
-from .reply import Replies, iso, now_ms
+from .reply import Replies, now_ms, own_result
 from .settings import AgentSettings, FileSettings
 from .slots import Slots
 from .tidy import tidy
@@ -170,7 +169,7 @@ class FileWork:
         claim = self._claims.find(self._name, task_id)
         assert claim is not None, "begin_by_hub has put it there"
         if is_kept:
-            result = self._result(claim, ending, output).encode()
+            result = own_result(claim, ending, output).encode()
             await self._claims.put(replace(claim, step=Step.ANSWERED, result=result, changed_ms=now_ms()))
         else:
             await self._claims.drop(claim)
@@ -287,7 +286,7 @@ class FileWork:
                 await self._claims.drop(claim)  # its file is still there, and is done next time
                 logger.info("task %s of %s is given back", shown(claim.task), self._files.inbox)
                 return
-            result = self._result(claim, ending, output)
+            result = own_result(claim, ending, output)
         finally:
             output.close()
         await self._answer(claim, result.encode(), arrival)
@@ -332,18 +331,3 @@ class FileWork:
     def _new_run(self, prompt: str, name: str) -> _Run:
         loop = asyncio.get_running_loop()
         return _Run(prompt, name, loop.create_future(), loop.create_future())
-
-    def _result(self, claim: Claim, ending: Ending, output: Output) -> OldResult:
-        ended_ms = now_ms()
-        text = output.result().decode("utf-8", "replace")
-        extra = {} if ending.exit_code is None else {"exit_code": ending.exit_code}
-        return OldResult(
-            task_id=claim.old_id,
-            agent_id=agent_id(self._name),
-            status=ERROR if ending.code else COMPLETED,
-            output=text or ending.text,
-            started_at=iso(ended_ms - ending.duration_ms),
-            completed_at=iso(ended_ms),
-            duration_ms=ending.duration_ms,
-            extra=tuple({**extra, **({"error": ending.text} if ending.code else {})}.items()),
-        )

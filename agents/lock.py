@@ -1,10 +1,12 @@
-"""A file that one process at a time holds, as long as it lives."""
+"""Who may serve a folder: a file beside it that one process at a time holds, as long as it lives."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 from pathlib import Path
+
+from orchestra.errors import StateFault
 
 
 class Lock:
@@ -25,3 +27,22 @@ class Lock:
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+def hold_inbox(inbox: Path) -> Lock:
+    """Return the right to be the bridge of `inbox`.
+
+    Raises:
+        StateFault: if another bridge has it, or it is no folder that this user can write.
+    """
+    try:
+        return Lock(inbox / ".bridge.lock")
+    except BlockingIOError as exc:
+        raise StateFault(f"another bridge serves {inbox}; stop that one first") from exc
+    except OSError as exc:
+        raise StateFault(f"{inbox} can't be served: {exc.strerror}") from exc
+
+
+def lock_of(folder: Path) -> Path:
+    """Where the right to take the tasks of `folder` is: beside it."""
+    return folder.with_name(f".{folder.name}.lock")

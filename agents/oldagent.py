@@ -23,11 +23,10 @@ from orchestra.job import decode_job
 from orchestra.limits import FILES_KEPT_DAYS
 from orchestra.task import Priority, TaskState
 
-from .bridge import lock_of
 from .claims import Claim, Claims, Step, Way
 from .folder import Folder
 from .intake import Intake
-from .lock import Lock
+from .lock import Lock, lock_of
 from .oldfile import COMPLETED, OldResult, OldTask, read_result, task_of
 from .output import Output
 from .plan import check_sender

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from datetime import date, timedelta
 from typing import Final
 
 from orchestra.errors import BadOption
 
+logger = logging.getLogger(__name__)
+
 WARNED_DAYS: Final = 14
+_DAY_S: Final = 86_400.0
 
 
 def parting_word(until: date, today: date) -> str | None:
@@ -26,3 +31,16 @@ def parting_word(until: date, today: date) -> str | None:
         return None
     days = "today is its last day" if left == 0 else f"{left} day is left" if left == 1 else f"{left} days are left"
     return f"this bridge is to be gone after {until}, and then refuses to start: {days}; see docs/migration.md"
+
+
+async def remind(until: date | None) -> None:
+    """Say every day that the bridge is to be gone, from two weeks before. Never ends."""
+    while until is not None:
+        try:
+            word = parting_word(until, date.today())
+        except BadOption as error:
+            word = str(error)
+        if word is not None:
+            logger.warning("%s", word, extra={"action": "bridge_to_go"})
+        await asyncio.sleep(_DAY_S)
+    await asyncio.get_running_loop().create_future()

@@ -9,13 +9,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from orchestra.errors import BadFile
+from orchestra.task import TaskState
 
 from .claims import Claim, Claims, Step
 from .folder import Folder
 from .intake import shown
+from .oldfile import COMPLETED, ERROR, OldResult, agent_id
+from .output import Output
+from .process import Ending
 from .trust import Trust
 
 logger = logging.getLogger(__name__)
@@ -76,6 +80,44 @@ class Replies:
         path = self._folder_of(name)
         path.mkdir(parents=True, exist_ok=True)
         return Folder(path, self._trust)
+
+
+def old_result(claim: Claim, facts: dict[str, Any]) -> OldResult:
+    """Return what an old agent would have answered, from what `task.get` tells of a task that is over."""
+    report, is_done = facts["report"], facts["state"] == TaskState.COMPLETED
+    last = facts["attempts"][-1] if facts["attempts"] else {"began_ms": facts["updated_ms"]}
+    output = facts["output"].decode("utf-8", "replace")
+    reason = str(report.get("text") or facts["state"])
+    extra: dict[str, Any] = {"hub_task": claim.seq}
+    if not is_done:
+        extra["error"] = reason
+    return OldResult(
+        task_id=claim.old_id,
+        agent_id=agent_id(claim.folder),
+        status=COMPLETED if is_done else ERROR,
+        output=output if is_done or output else reason,
+        started_at=iso(last["began_ms"]),
+        completed_at=iso(facts["updated_ms"]),
+        duration_ms=int(report.get("duration_ms", max(0, facts["updated_ms"] - last["began_ms"]))),
+        extra=tuple(extra.items()),
+    )
+
+
+def own_result(claim: Claim, ending: Ending, output: Output) -> OldResult:
+    """Return what an old agent would have answered, from how a program of ours has just ended."""
+    ended_ms = now_ms()
+    text = output.result().decode("utf-8", "replace")
+    extra = {} if ending.exit_code is None else {"exit_code": ending.exit_code}
+    return OldResult(
+        task_id=claim.old_id,
+        agent_id=agent_id(claim.folder),
+        status=ERROR if ending.code else COMPLETED,
+        output=text or ending.text,
+        started_at=iso(ended_ms - ending.duration_ms),
+        completed_at=iso(ended_ms),
+        duration_ms=ending.duration_ms,
+        extra=tuple({**extra, **({"error": ending.text} if ending.code else {})}.items()),
+    )
 
 
 def _draft(claim: Claim) -> str:

@@ -15,6 +15,7 @@ from orchestra.job import decode_job
 from .filework import FileWork
 from .oldfile import COMPLETED, OldResult
 from .output import Output
+from .plan import check_sender
 from .process import Ending
 from .settings import AgentSettings
 from .slots import Slots
@@ -89,8 +90,9 @@ class SharingWorker(Worker):
     async def _run(self, running: _Running, output: Output) -> Ending:
         key = str(running.assigned.options.get("key", ""))
         try:
+            check_sender(running.assigned.sender, accepted=self._settings.accept_from)
             job = decode_job(running.assigned.body)
-        except PeerError:
+        except PeerError:  # which the worker tells
             key = ""
         if not key or key.startswith("file:"):  # which a bridge has claimed
             return await super()._run(running, output)

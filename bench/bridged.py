@@ -14,8 +14,8 @@ from rig import BODY_BYTES, Durability, Rig, RunningHub, open_client
 
 from orchestra.address import parse_peer
 from orchestra.agents.agentmap import parse_map
-from orchestra.agents.bridge import Bridge, claims_of
-from orchestra.agents.claims import Claims
+from orchestra.agents.bridge import Bridge
+from orchestra.agents.claims import Claims, claims_of
 from orchestra.agents.settings import BridgeSettings
 from orchestra.agents.trust import Trust
 from orchestra.keys import KeyPair

@@ -16,9 +16,9 @@ import pytest
 from orchestra import aio
 from orchestra.address import parse_peer
 from orchestra.agents.agentmap import parse_map
-from orchestra.agents.bridge import Bridge, claims_of, hold_inbox, lock_of
-from orchestra.agents.claims import Claim, Claims, Step, Way
-from orchestra.agents.lock import Lock
+from orchestra.agents.bridge import Bridge
+from orchestra.agents.claims import Claim, Claims, Step, Way, claims_of
+from orchestra.agents.lock import Lock, hold_inbox, lock_of
 from orchestra.agents.oldfile import digest_of, key_of
 from orchestra.agents.settings import BridgeSettings
 from orchestra.agents.trust import Trust

@@ -17,8 +17,7 @@ import pytest
 from orchestra import aio
 from orchestra.address import parse_peer
 from orchestra.agents import process
-from orchestra.agents.bridge import claims_of
-from orchestra.agents.claims import Claim, Claims, Step, Way
+from orchestra.agents.claims import Claim, Claims, Step, Way, claims_of
 from orchestra.agents.filework import FileWork
 from orchestra.agents.oldfile import digest_of, key_of
 from orchestra.agents.place import folder_of_agent
@@ -97,7 +96,7 @@ class House:
 
 
 @asynccontextmanager
-async def both(house: House, hub: LiveHub) -> AsyncIterator[aio.Client]:
+async def both(house: House, hub: LiveHub, **chosen: Any) -> AsyncIterator[aio.Client]:
     """Let the agent do tasks of the hub and of files; give this user's client."""
     slots = Slots(1)
     async with (
@@ -105,7 +104,7 @@ async def both(house: House, hub: LiveHub) -> AsyncIterator[aio.Client]:
         hub.connect(str(AGENT)) as mine,
         house.work(slots) as files,
     ):
-        worker = SharingWorker(replace(house.settings(), state=hub.folder), mine, slots=slots, files=files)
+        worker = SharingWorker(house.settings(state=hub.folder, **chosen), mine, slots=slots, files=files)
         ready = asyncio.Event()
         running = asyncio.ensure_future(worker.run(ready=ready.set))
         await soon(ready.wait())
@@ -343,6 +342,18 @@ def test_a_task_that_comes_by_the_other_way_while_it_runs_waits_for_that_result(
             assert old.ran() == ["x"]
             worker.drain()
             await running
+
+    run(scenario())
+
+
+def test_a_sender_whose_tasks_are_not_run_is_told_no_result_of_a_file(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        old = House(tmp_path)
+        async with live_hub(tmp_path) as hub, both(old, hub, accept_from=frozenset({"matrix/other"})) as client:
+            old.drop()
+            await until(old.has_result, "the result of the file")
+            result = await soon((await client.submit(str(AGENT), prompt="x", key="t7")).result())
+            assert (result.report["code"], result.text) == ("not_allowed", "")
 
     run(scenario())
 

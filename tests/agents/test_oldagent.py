@@ -15,8 +15,7 @@ import pytest
 
 from orchestra import aio
 from orchestra.address import parse_peer
-from orchestra.agents.bridge import claims_of
-from orchestra.agents.claims import Claim, Claims, Step, Way
+from orchestra.agents.claims import Claim, Claims, Step, Way, claims_of
 from orchestra.agents.oldagent import Lookout, OldAgent
 from orchestra.agents.oldfile import OldTask
 from orchestra.agents.reply import now_ms
