@@ -231,6 +231,8 @@ class Gateway:
             link.is_queued = False
             self._write(link, math.inf)
         self._owing.clear()
+        for link in self.links:
+            asyncio.get_running_loop().call_later(_CLOSE_S, link.socket.transport.abort)
         for server in self._servers:
             server.close(code=1001, reason="the hub is stopping")
         for connection in list(self._waiting.values()):  # browsers open some that they may need later
@@ -511,6 +513,8 @@ class Gateway:
                 extra={"action": "slow_reader"},
             )
             self._close(link, SLOW, "slow consumer: what you have not read waits for you")
+            self._ended.append(link)  # what it was sent waits for another from now on
+            self._hall.wake()
 
     def _close(self, link: WebLink, code: int, reason: str) -> None:
         if link.is_closed or link.socket.protocol.state is not State.OPEN:
@@ -520,7 +524,9 @@ class Gateway:
         link.owed.clear()
         _free(link.room)
         short = reason.encode()[:_REASON_BYTES_MAX].decode(errors="ignore")
-        task = asyncio.get_running_loop().create_task(link.socket.close(code, short))
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(link.socket.close(code, short))
+        loop.call_later(_CLOSE_S, link.socket.transport.abort)  # who reads nothing would hold up closing for ever
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 

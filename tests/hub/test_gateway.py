@@ -407,6 +407,22 @@ def test_who_may_not_do_what_it_connects_for_is_told_so_and_closed(tmp_path: Pat
     run(scenario())
 
 
+def test_the_hub_stops_although_a_client_reads_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with (
+            live_hub(tmp_path, gateway=GATEWAY) as hub,
+            hub.connect("operator/a") as sender,
+            unread(hub, f"token={token_of(hub, 'matrix/slow')}"),
+        ):
+            await until(lambda: "matrix/slow" in _online(hub))
+            for _ in range(8):
+                await sender.send("matrix/slow", b"x" * 1_000_000)
+            hub.hub.stop()
+            await soon(hub._serving)
+
+    run(scenario())
+
+
 def test_the_hub_stops_although_a_browser_keeps_a_connection_for_later(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with live_hub(tmp_path, gateway=GATEWAY) as hub:
