@@ -19,10 +19,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from orchestra.errors import HubFull, Malformed, PeerError, PortInUse, StorageFault, TooLarge, WorldFault
+from orchestra.errors import (
+    HubFull,
+    HubUnreachable,
+    Malformed,
+    PeerError,
+    PortInUse,
+    StateFault,
+    StorageFault,
+    TooLarge,
+    WorldFault,
+)
 from orchestra.keys import KeyPair, load_or_make_key
 from orchestra.limits import (
     ACKS_HELD_MAX,
@@ -86,6 +96,7 @@ class Hub:
         self._state = state = settings.state
         state.make()
         key = load_hub_key(state)
+        known_by = key.public
         operator = this_operator()
         operator_key = load_or_make_key(state.key_of(operator), owner=str(operator))
         self._signer = load_signer(state)
@@ -114,7 +125,6 @@ class Hub:
             if self._decider.succession.is_due(_wall_ms()):
                 key = self._take_over()
                 router.change_key(key)
-            self._public_key = key.public
             self._decider.enrolment.accept("", operator, operator_key.public, now_ms=_wall_ms())
             self._commit()
             # Keys are loaded: only now may anybody connect, for a refused client does not come back by itself.
@@ -127,7 +137,7 @@ class Hub:
             self._facts["endpoints"] = list(self.endpoints)
             self._open_gateway(settings)
             self._socket_path = state.socket if ipc else None
-            self._card = HubCard(self.endpoints, key.public, self._decider.succession.public)
+            self._card = self._first_card(key.public, known_by)
             state.write_card(self._card)
         except BaseException:
             self.close()
@@ -230,7 +240,7 @@ class Hub:
         if self._decider.succession.public:  # that was undone, and comes again
             return
         logger.info("the hub has a new key: %s", key.fingerprint, extra={"action": "rotated"})
-        self._public_key = key.public
+        self._card = self._card.with_key(key.public)
         self._open_router().change_key(key)
         self._listen_again()
 
@@ -247,11 +257,23 @@ class Hub:
 
     def _tell_next_key(self) -> None:
         """Let who reads the card know of the next key: peers of this machine, and whoever is invited."""
-        if self._card.next_public_key != self._decider.succession.public and self._card.public_key == self._public_key:
+        if self._card.next_public_key != self._decider.succession.public:
+            self._card = replace(self._card, next_public_key=self._decider.succession.public)
             self._write_card()
 
+    def _first_card(self, public_key: str, known_by: str) -> HubCard:
+        """Return the card to begin with: that of before, if it is this hub's, so that it stays the same hub for all.
+
+        It is this hub's if it names the key that was `known_by` before, or the one that has taken over.
+        """
+        with suppress(HubUnreachable, StateFault):
+            card = self._state.read_card()
+            if {public_key, known_by} & set(card.public_keys):
+                card = card if card.public_key == public_key else card.with_key(public_key)
+                return replace(card, endpoints=self.endpoints, next_public_key=self._decider.succession.public)
+        return HubCard(self.endpoints, public_key, self._decider.succession.public)
+
     def _write_card(self) -> None:
-        self._card = HubCard(self.endpoints, self._public_key, self._decider.succession.public)
         try:
             self._state.write_card(self._card)
         except WorldFault as fault:

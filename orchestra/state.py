@@ -39,6 +39,18 @@ class HubCard:
     public_key: str
     next_public_key: str = ""
     """The key that the hub has announced to take over from that one."""
+    first_public_key: str = ""
+    """The key by which this folder came to know the hub, where that is another."""
+
+    @property
+    def hub_id(self) -> str:
+        """What tells one hub from another in this folder, also when its key changes."""
+        return self.first_public_key or self.public_key
+
+    def with_key(self, public_key: str) -> HubCard:
+        """Return the card of the same hub with another key."""
+        first = "" if public_key == self.hub_id else self.hub_id
+        return HubCard(self.endpoints, public_key, "", first)
 
     @property
     def public_keys(self) -> tuple[str, ...]:
@@ -130,8 +142,9 @@ class StateFolder:
         """Write the hub's card, whole or not at all."""
         endpoints = ", ".join(json.dumps(endpoint) for endpoint in card.endpoints)
         text = f"# Where the hub is.\nendpoints = [{endpoints}]\npublic_key = '{card.public_key}'\n"
-        if card.next_public_key:
-            text += f"next_public_key = '{card.next_public_key}'\n"
+        for name in ("next_public_key", "first_public_key"):
+            if key := getattr(card, name):
+                text += f"{name} = '{key}'\n"
         draft = self.card.with_name(f".hub.toml.{secrets.token_hex(4)}")
         try:
             draft.write_text(text, encoding="utf-8")
@@ -150,7 +163,7 @@ class StateFolder:
         """Note that the hub has this key now, which it had announced before."""
         card = self.read_card()
         if public_key == card.next_public_key:
-            self.write_card(HubCard(card.endpoints, public_key))
+            self.write_card(card.with_key(public_key))
 
     def read_card(self) -> HubCard:
         """Return the hub's card.
@@ -162,7 +175,8 @@ class StateFolder:
         try:
             found = tomllib.loads(self.card.read_text(encoding="utf-8"))
             endpoints = tuple(str(each) for each in found["endpoints"])
-            return HubCard(endpoints, str(found["public_key"]), str(found.get("next_public_key", "")))
+            others = (str(found.get(name, "")) for name in ("next_public_key", "first_public_key"))
+            return HubCard(endpoints, str(found["public_key"]), *others)
         except FileNotFoundError as exc:
             raise HubUnreachable(f"no hub was started with the state folder {self.path}; run: orchestra up") from exc
         except (OSError, ValueError, KeyError, TypeError) as exc:

@@ -23,7 +23,7 @@ async def introduce(find: Callable[[], Matrix]) -> Matrix:
     """
     while True:
         matrix = find()
-        if _is_let_in(matrix, matrix.state.read_card().public_key):
+        if _is_let_in(matrix, matrix.state.read_card().hub_id):
             return matrix
         try:
             await let_in(matrix.state, matrix.address)
@@ -81,15 +81,15 @@ async def _has_keys(folder: StateFolder, address: Address) -> bool:
             return False
 
 
-def _is_let_in(matrix: Matrix, hub_key: str) -> bool:
+def _is_let_in(matrix: Matrix, hub_id: str) -> bool:
     try:
-        return matrix.let_in.read_text(encoding="ascii") == hub_key
+        return matrix.let_in.read_text(encoding="ascii") == hub_id
     except FileNotFoundError:
         return False
 
 
 def _note_let_in(matrix: Matrix) -> None:
-    hub_key = matrix.state.read_card().public_key
-    if not _is_let_in(matrix, hub_key):
+    hub_id = matrix.state.read_card().hub_id
+    if not _is_let_in(matrix, hub_id):
         matrix.let_in.parent.mkdir(mode=0o700, exist_ok=True)
-        matrix.let_in.write_text(hub_key, encoding="ascii")
+        matrix.let_in.write_text(hub_id, encoding="ascii")

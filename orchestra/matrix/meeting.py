@@ -132,12 +132,12 @@ class Meeting:
 
 
 def hub_id(matrix: Matrix) -> str:
-    """Return what tells one hub from another: the begin of its public key's SHA-256.
+    """Return what tells one hub from another: the begin of the SHA-256 of the key it was first known by.
 
     Raises:
         HubUnreachable, StateFault: as `StateFolder.read_card`.
     """
-    return sha256(matrix.state.read_card().public_key.encode()).hexdigest()[:16]
+    return sha256(matrix.state.read_card().hub_id.encode()).hexdigest()[:16]
 
 
 def seq_at_hub(store: Store, id: int, matrix: Matrix) -> int | None:

@@ -98,7 +98,9 @@ def test_messages_flow_on_while_the_hub_changes_its_key(tmp_path: Path) -> None:
                 made = await soon(operator.call("hub.rotate", overlap_ms=0))
                 await soon(sending)
                 await until(lambda: len(read) == len(sent), "the last messages")
-                await until(lambda: far.read_card() == HubCard((hub.tcp,), made["public_key"]), "the reader to know it")
+                await until(
+                    lambda: far.read_card() == HubCard((hub.tcp,), made["public_key"], "", old), "the reader to know it"
+                )
                 reading.cancel()
             assert hub.public_key == made["public_key"]
             assert read == sent
@@ -121,7 +123,8 @@ def test_who_was_away_when_it_took_over_comes_back_with_what_it_heard_and_others
                 await until(lambda: hub.public_key != old, "the new key")
             async with _connect(heard, "agent/a", key) as client:
                 await soon(client.call("peers"))
-            assert heard.read_card() == HubCard((hub.tcp,), hub.public_key)
+            assert heard.read_card() == HubCard((hub.tcp,), hub.public_key, "", old)
+            assert heard.read_card().hub_id == hub.folder.read_card().hub_id == old, "it is the same hub"
             with pytest.raises(HubUnreachable, match="does not have the hub's key"):
                 async with _connect(deaf, "agent/a", key):
                     pass
@@ -150,7 +153,8 @@ def test_an_invitation_made_before_is_good_after_it(tmp_path: Path) -> None:
 def test_a_hub_that_was_stopped_in_between_takes_over_when_it_starts(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with live_hub(tmp_path) as hub, hub.connect("operator/o") as operator:
-            made = await soon(operator.call("hub.rotate", overlap_ms=1000))
+            old, made = hub.public_key, await soon(operator.call("hub.rotate", overlap_ms=1000))
+            await until(lambda: hub.folder.read_card().next_public_key, "the card to say so")
         folder = hub.folder
         assert stat.S_IMODE(folder.next_hub_key.stat().st_mode) == 0o600
         take_over(folder)  # as far as it came when it was killed, say: the files are changed, the database is not
@@ -159,6 +163,7 @@ def test_a_hub_that_was_stopped_in_between_takes_over_when_it_starts(tmp_path: P
         again = Hub(HubSettings(folder, port=0, durability="fast"))
         try:
             assert folder.read_card().public_key == made["public_key"]
+            assert folder.read_card().hub_id == old, "it is the same hub"
         finally:
             again.close()
 
