@@ -122,13 +122,16 @@ class Index:
         return len(rows)
 
     def start_anew(self) -> None:
-        """Set the index aside; it is built again from the vectors.
+        """Throw the index away; it is built again from the vectors.
 
         Raises:
-            IndexFault: if it can't be moved.
+            IndexFault: if it can be neither removed nor moved.
         """
         self.close()
-        self._place.set_aside()
+        try:
+            self._place.throw_away()
+        except IndexFault:
+            self._place.set_aside()
         self._breaker.worked()
         self.is_checked, self._seq, self._is_to_set_aside = False, 0, False
 
@@ -218,6 +221,7 @@ class Index:
         try:
             self._write_meta()
             self._files.mkdir(mode=0o700, exist_ok=True)
+            self.reason = self.reason or "ChromaDB is being started"
             self._chroma = Chroma(self._files, lock=lock.descriptor, log=self._log)
         except OSError as exc:
             raise IndexFault(f"ChromaDB's process can't be started: {exc.strerror}") from exc

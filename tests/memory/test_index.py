@@ -218,9 +218,16 @@ def _flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("damage", [_cut, _flip, Path.unlink])
-@pytest.mark.parametrize("file", ["chroma/chroma.sqlite3", "meta.json"])
-def test_files_that_are_damaged_are_built_anew(settled: Owner, damage: Callable[[Path], None], file: str) -> None:
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("chroma/chroma.sqlite3", _cut),
+        ("chroma/chroma.sqlite3", _flip),
+        ("chroma/chroma.sqlite3", Path.unlink),
+        ("meta.json", _cut),
+    ],
+)
+def test_files_that_are_damaged_are_built_anew(settled: Owner, file: str, damage: Callable[[Path], None]) -> None:
     settled.close()
     damage(settled.place.folder / file)
     settled.again()
