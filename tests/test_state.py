@@ -114,3 +114,16 @@ def test_who_to_be_is_the_operator_or_the_one_peer_that_joined_here(tmp_path: Pa
         folder.default_peer()
     folder.key_of(this_operator()).touch()
     assert folder.default_peer() == this_operator()
+
+
+def test_a_hub_stays_the_same_for_this_folder_whatever_keys_it_has(tmp_path: Path) -> None:
+    folder, card = StateFolder(tmp_path), HubCard(("tcp://10.0.0.7:7420",), "a")
+    folder.write_card(card)
+    for key in ("b", "c"):
+        folder.keep_next_key(key)
+        assert folder.read_card().public_keys[1] == key
+        folder.keep_key(key)
+        assert (folder.read_card().public_keys, folder.read_card().hub_id) == ((key,), "a")
+    assert folder.read_card().with_key("a") == card
+    folder.keep_key("x")
+    assert folder.read_card().public_key == "c", "a key that was not announced is not kept"
