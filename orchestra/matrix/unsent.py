@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from orchestra.limits import UNSENT_AT_ONCE
+from orchestra.errors import MailboxFull
+from orchestra.limits import OUTBOX_MESSAGES_MAX, UNSENT_AT_ONCE
 from orchestra.memory import notebook
 from orchestra.memory.database import Database
 from orchestra.memory.entry import Entry
@@ -34,10 +35,19 @@ class Item:
 
 
 def add(store: Store, entry: Entry, *, base: int | None = None, now_ms: int) -> Entry:
-    """Write a new memory that the hub is to be told of; return it as it is stored."""
+    """Write a new memory that the hub is to be told of; return it as it is stored.
+
+    Raises:
+        MailboxFull: if it is a message, and OUTBOX_MESSAGES_MAX wait already.
+    """
     new = notebook.fresh(entry, now_ms=now_ms)
 
     def work(database: Database) -> Entry:
+        (waits,) = database.all("SELECT count(*) FROM unsent")[0]
+        if waits >= OUTBOX_MESSAGES_MAX and new.kind == Kind.MESSAGE:
+            raise MailboxFull(
+                f"{waits} messages wait for the hub, and no more are kept; see: orchestra memory message --outbox"
+            )
         stored = replace(new, id=insert(database, new))
         queue(database, stored.id, base=base)
         return stored

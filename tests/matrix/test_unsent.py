@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from orchestra.errors import MailboxFull
 from orchestra.matrix import letters, unsent
 from orchestra.memory import notebook
 from orchestra.memory.store import Store
@@ -66,3 +67,15 @@ def test_what_is_forgotten_or_purged_is_not_sent(store: Store, remove: Any) -> N
     send(store, "one")
     remove(store, [1])
     assert unsent.count(store) == 0
+
+
+def test_a_hub_that_never_comes_does_not_fill_the_disk_and_stops_no_issue(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unsent, "OUTBOX_MESSAGES_MAX", 2)
+    send(store, "one")
+    send(store, "two")
+    with pytest.raises(MailboxFull, match="2 messages wait"):
+        send(store, "three")
+    unsent.add_issue(store, issue(), now_ms=NOW)
+    assert _titles(store) == ["one", "two", "It hangs"]
