@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import tempfile
 import time
@@ -19,6 +20,8 @@ from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
 from typing import Final, TypeVar
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the indexer has it, and before numpy is loaded
 
 from meaning import give_vectors, measure_model, measure_recalls, measure_saves
 from rich.console import Console
@@ -128,6 +131,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         for rows in options.rows or ROWS:
             found.append(measure(Path(folder), rows, options.rounds, embedder))
+            if options.json:  # what was measured is kept, whatever comes
+                options.json.write_text(json.dumps({"machine": machine(), "memory": found}, indent=2), encoding="utf-8")
         if embedder is not None:
             chance = random.Random(1)
             texts = [f"{each.title} {each.body}" for each in (_entry(chance) for _ in range(options.rounds))]
