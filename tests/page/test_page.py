@@ -229,6 +229,20 @@ def test_what_others_wrote_is_only_ever_text(stage: Stage, window: Window) -> No
     assert page.locator("main img, aside img, #detail img, body script").count() == 0
 
 
+def test_after_more_than_the_feed_tells_everything_is_read_anew(stage: Stage, window: Window) -> None:
+    """The feed tells of the newest 200 of 1,500 messages; the page shows the newest 400, and how far each has come."""
+    page = window.page
+    _tab(page, "Messages")
+    with _peer(stage, "matrix/flooded") as flooded:
+        with blocking.connect(state=stage.place.state) as sender:
+            seqs = sender.send_all("matrix/flooded", [f"drop {n}" for n in range(1500)])
+        expect(page.locator("#list .row")).to_have_count(400)
+        expect(page.locator("#list .row").first).to_contain_text("drop 1499")
+        expect(page.locator("#list .row").last).to_contain_text("drop 1100")
+        flooded.mark_read(seqs[-1000:])
+    expect(page.locator("#list .word", has_text="read")).to_have_count(400)
+
+
 # The hub goes, and comes back.
 
 
