@@ -9,19 +9,18 @@ read is closed, and what it is owed stays in the database.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import math
 import os
 import resource
 import socket
-import ssl
 import sys
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
@@ -30,129 +29,39 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 
 from orchestra.address import parse_address
-from orchestra.errors import Malformed, NoSession, PortInUse, StateFault
+from orchestra.errors import Malformed
 from orchestra.limits import (
     EPOCH_BYTES,
-    GATEWAY_BURST_S,
     GATEWAY_CONNECTIONS_MAX,
     GATEWAY_HEARD_MAX,
     GATEWAY_MESSAGE_BYTES_MAX,
-    GATEWAY_MESSAGES_PER_S,
     GATEWAY_OWED_RECORDS_MAX,
     GATEWAY_PING_S,
     GATEWAY_PUMP_S,
     GATEWAY_STALL_S,
     GATEWAY_UNSENT_BYTES_MAX,
-    KIB,
 )
-from orchestra.wire import BYE, ERROR, HELLO, Record, pack
+from orchestra.wire import BYE, Record, pack
 
 from .dialogue import MODERN, Dialogue
-from .link import DirectLink
-from .listeners import listeners_on
 from .lobby import Lobby
+from .port import listen, name_of, tls_context
 from .reception import Hall, Reception, Visit
 from .router import Arrived
 from .settings import GatewaySettings
 from .site import load_site
 from .vocabulary import Message, write_message
+from .websocket import DONE, OTHER, SLOW, Connection, WebLink, end_of
 
 logger = logging.getLogger(__name__)
 
-_BYTES_A_MESSAGE: Final = 16 * KIB  # so much counts as one more message of a client's rate
 _OPEN_S: Final = 10.0  # from the first byte to the end of the request
 _CLOSE_S: Final = 2.0  # for the client's side of closing
 _HTTP_CLOSE_S: Final = 5.0
-_BACKLOG: Final = 1024
 _FILES_SPARE: Final = 128  # more than the ROUTER spares: peers with keys come first
 _REASON_BYTES_MAX: Final = 120  # of a close frame, which holds 125 bytes
-SLOW: Final = 1013
-_CODES: Final = {
-    "stopping": 1001,
-    "token_expired": 4401,
-    "token_refused": 4401,
-    "key_revoked": 4401,
-    "grants": 4403,
-    "silent": 4408,
-    "replaced": 4409,
-    "hub_full": SLOW,
-    "not_allowed": 1008,
-    "bad_address": 1008,
-    "bad_option": 1008,
-}
-"""With which code a WebSocket is closed after what the hub said last; 1011 after anything else."""
-_CODE_OTHER: Final = 1011
 _SEND_TEXT: Final = True
 _WRITTEN_MIN: Final = 4  # clients that get their share, each some 50 µs, although the hub has input
-
-
-class WebLink(DirectLink):
-    """One WebSocket, as a link of the decider."""
-
-    __slots__ = (
-        "_gateway", "allowed", "allowed_at", "code", "dialogue", "identity", "is_closed", "is_queued", "owed", "reason",
-        "room", "said", "socket", "stalled_at",
-    )  # fmt: skip
-
-    def __init__(self, gateway: Gateway, socket: Connection, visit: Visit, dialogue: Dialogue) -> None:
-        self._gateway = gateway
-        self.socket = socket
-        self.identity = visit.admission.identity
-        self.dialogue = dialogue
-        self.said: deque[bytes] = deque()
-        """Frames for the hub."""
-        self.owed: deque[Record] = deque()
-        """What it has to be told."""
-        self.is_queued = False
-        self.is_closed = False
-        self.room: asyncio.Future[None] | None = None
-        """Whoever waits for the hub to take what was said."""
-        self.allowed = GATEWAY_MESSAGES_PER_S * GATEWAY_BURST_S
-        self.allowed_at = time.monotonic()
-        self.stalled_at = 0.0
-        """Since when its client has read nothing of what waits for it; 0: nothing waits."""
-        self.code, self.reason = 1000, ""
-
-    def deliver(self, records: list[Record]) -> bool:
-        return self._gateway.send(self, records)
-
-    def kick(self) -> None:
-        self._gateway.kick(self)
-
-    def pause_s(self, size: int) -> float:
-        """Count one message of `size` bytes; return how long to wait before the next is read."""
-        now = time.monotonic()
-        most = GATEWAY_MESSAGES_PER_S * GATEWAY_BURST_S
-        left = min(most, self.allowed + (now - self.allowed_at) * GATEWAY_MESSAGES_PER_S) - 1 - size / _BYTES_A_MESSAGE
-        self.allowed, self.allowed_at = left, now
-        return max(0.0, -left / GATEWAY_MESSAGES_PER_S)
-
-
-class Connection(ServerConnection):
-    """A connection of the `websockets` library that tells the gateway when it may write again."""
-
-    gateway: Gateway
-    link: WebLink | None = None
-    visit: Visit | None = None
-    is_counted = False
-    descriptor = -1
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self.gateway.met(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.gateway.lost(self)
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        self.gateway.give_way()
-        super().data_received(data)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self.link is not None:
-            self.gateway.wrote(self.link)
 
 
 class Gateway:
@@ -167,10 +76,10 @@ class Gateway:
         """
         self._hall = hall
         self._counts = counts
-        self._tls = _tls(settings)
-        self._listening = _listen(settings.host, settings.port)
+        self._tls = tls_context(settings)
+        self._listening = listen(settings)
         port = self._listening[0].getsockname()[1]
-        self.url = f"{'https' if self._tls else 'http'}://{_name(settings)}:{port}"
+        self.url = f"{'https' if self._tls else 'http'}://{name_of(settings)}:{port}"
         self._reception = Reception(
             hall,
             load_site(),
@@ -212,7 +121,7 @@ class Gateway:
             ssl_handshake_timeout=_OPEN_S if self._tls else None,
             process_request=self._process_request,  # type: ignore[arg-type]
             select_subprotocol=lambda _, offered: MODERN if MODERN in offered else None,  # type: ignore[arg-type, return-value]
-            create_connection=self._connection_class(),
+            create_connection=partial(Connection, self),  # type: ignore[arg-type]
             compression=None,  # costs 64 KiB a connection, and mixes secrets with what others chose
             server_header=None,
             open_timeout=_OPEN_S,
@@ -266,8 +175,7 @@ class Gateway:
             frame = link.said.popleft()
             if link.said:
                 self._speaking.append(link)
-            if link.room is not None and not link.room.done():
-                link.room.set_result(None)
+            link.free()
             yield Arrived(link, link.identity, frame)
 
     def gone(self) -> list[WebLink]:
@@ -293,7 +201,7 @@ class Gateway:
         """Close the connection, once it was told what it is owed."""
         if link.is_queued:
             self._write(link, time.monotonic() + GATEWAY_PUMP_S)
-        self._close(link, link.code, link.reason)
+        self._close(link, *link.end)
 
     def pump(self) -> None:
         """Write for a moment; what is left is written between the turns that follow."""
@@ -323,7 +231,7 @@ class Gateway:
             if link.dialogue.owes:
                 self._unconfirmed.add(link)
             if link.socket.transport.get_write_buffer_size() == 0:
-                link.stalled_at = 0.0
+                link.has_read()
             elif not link.stalled_at:
                 link.stalled_at = now
             elif now - link.stalled_at >= GATEWAY_STALL_S:
@@ -369,15 +277,12 @@ class Gateway:
         if link.is_closed or link.socket.transport.get_write_buffer_size():
             return
         self._unconfirmed.discard(link)
-        link.stalled_at = 0.0
+        link.has_read()
         self._say(link, link.dialogue.written())
         if link.owed and not link.is_queued:
             link.is_queued = True
             self._owing.append(link)
             self.pump()
-
-    def _connection_class(self) -> type[Connection]:
-        return type("_Connection", (Connection,), {"gateway": self})
 
     async def _process_request(self, connection: Connection, request: Request) -> Response | None:
         source = str((connection.remote_address or ("?",))[0])
@@ -416,10 +321,8 @@ class Gateway:
         pause_s = link.pause_s(len(text))
         if pause_s:
             await asyncio.sleep(pause_s)
-        while not link.is_closed and (len(link.said) >= GATEWAY_HEARD_MAX or link.stalled_at):
+        while not link.is_closed and (len(link.said) >= GATEWAY_HEARD_MAX or link.stalled_at):  # who reads is heard
             link.room = asyncio.get_running_loop().create_future()
-            if link.stalled_at:  # who does not read is not heard
-                asyncio.get_running_loop().call_later(GATEWAY_STALL_S / 10, _free, link.room)
             await link.room
             link.room = None
 
@@ -444,7 +347,7 @@ class Gateway:
         self.links.discard(link)
         self._unconfirmed.discard(link)
         link.owed.clear()
-        if link.socket.protocol.close_rcvd is not None and link.code == 1000:
+        if link.socket.protocol.close_rcvd is not None and link.end == DONE:
             self._say(link, [[BYE, "", "the WebSocket was closed"]])
         self._ended.append(link)
         self._hall.wake()
@@ -467,14 +370,13 @@ class Gateway:
                 told = self._encoded(dialogue, record)
             except Exception:  # a fault of ours must not take the turn of everybody with it
                 logger.exception("a record could not be told to %s", dialogue.address, extra={"action": "not_told"})
-                self._close(link, _CODE_OTHER, "the gateway failed; connect again")
+                self._close(link, OTHER, "the gateway failed; connect again")
                 return
             for data in told:
                 self._write_one(link, data)
-            end = _end_of(record)
+            end = end_of(record)
             if end is not None:
-                link.code, link.reason = _CODES.get(end[0], _CODE_OTHER), end[1]
-                self._close(link, link.code, link.reason)
+                self._close(link, *end)
                 return
             if time.monotonic() >= until:
                 break
@@ -494,10 +396,7 @@ class Gateway:
         known = self._shared.get(id(record))
         if known is None:
             told: list[Message] = dialogue.tell(record)
-            known = self._shared[id(record)] = (
-                record,
-                write_message(told[0]),
-            )  # the record is kept, so its id stays its own
+            known = self._shared[id(record)] = record, write_message(told[0])  # kept, so that its id stays its own
         return [known[1]]
 
     def _write_one(self, link: WebLink, data: bytes) -> None:
@@ -520,9 +419,9 @@ class Gateway:
         if link.is_closed or link.socket.protocol.state is not State.OPEN:
             return
         link.is_closed = True
-        link.code, link.reason = code, reason
+        link.end = code, reason
         link.owed.clear()
-        _free(link.room)
+        link.free()
         short = reason.encode()[:_REASON_BYTES_MAX].decode(errors="ignore")
         loop = asyncio.get_running_loop()
         task = loop.create_task(link.socket.close(code, short))
@@ -531,62 +430,9 @@ class Gateway:
         task.add_done_callback(self._closing.discard)
 
 
-def _end_of(record: Record) -> tuple[str, str] | None:
-    """Return code and text where nothing can follow: the session is over, or there will be none."""
-    if record[0] == BYE:
-        return record[1], record[2]
-    if record[0] == ERROR and (record[1] == HELLO or record[3] == NoSession.code):
-        return record[3], record[4]
-    return None
-
-
-def _free(room: asyncio.Future[None] | None) -> None:
-    if room is not None and not room.done():
-        room.set_result(None)
-
-
 def _moment(at_ms: int) -> str:
     """Return a time as JavaScript's `toISOString` writes it."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _name(settings: GatewaySettings) -> str:
-    """Return what people call the gateway."""
-    if settings.host in ("", "0.0.0.0", "::"):  # noqa: S104 - it is compared, not bound
-        return settings.names[0] if settings.names else socket.gethostname()
-    return f"[{settings.host}]" if ":" in settings.host else settings.host
-
-
-def _listen(host: str, port: int) -> list[socket.socket]:
-    """Listen; where that is on 127.0.0.1, also on ::1: many programs try that first for `localhost`."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        found = [socket.create_server((host, port), family=family, backlog=_BACKLOG)]
-        if host in ("127.0.0.1", "localhost"):
-            with suppress(OSError):  # this machine has no IPv6, or the port there is another program's
-                taken = found[0].getsockname()[1]
-                found.append(socket.create_server(("::1", taken), family=socket.AF_INET6, backlog=_BACKLOG))
-        return found
-    except OSError as exc:
-        if exc.errno == errno.EADDRINUSE:
-            owner = listeners_on(port)
-            raise PortInUse(
-                f"port {port} of the gateway is in use by {owner or 'another program'}; "
-                "choose another with --gateway-port, or 0 for a free one"
-            ) from exc
-        raise StateFault(f"the gateway can't listen on {host}:{port}: {exc.strerror}") from exc
-
-
-def _tls(settings: GatewaySettings) -> ssl.SSLContext | None:
-    if settings.tls_cert is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key)
-    except (OSError, ssl.SSLError) as exc:
-        raise StateFault(f"the certificate {settings.tls_cert} and its key can't be used: {exc}") from exc
-    return context
 
 
 def _file_max() -> int:
