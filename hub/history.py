@@ -52,12 +52,20 @@ def answer(store: Store, query: Query) -> Record:
     """Return the record that answers `query`."""
     try:
         if query.name in _REPEATED:
-            verb, find = _REPEATED[query.name]
-            return [OK, query.ref, find(store, query), 1]
-        verb = CALL
+            return [OK, query.ref, _REPEATED[query.name][1](store, query), 1]
         return [REPLY, query.ref, _QUERIES[query.name](store, query.params)]
     except PeerError as error:
-        return [ERROR, verb, query.ref, error.code, str(error)]
+        return [ERROR, _verb(query), query.ref, error.code, str(error)]
+
+
+def failed(query: Query) -> Record:
+    """Return the record that says that the hub itself failed to answer `query`."""
+    text = "the hub failed to answer, and its log says why; nothing that was acknowledged is lost"
+    return [ERROR, _verb(query), query.ref, PeerError.code, text]
+
+
+def _verb(query: Query) -> int:
+    return _REPEATED[query.name][0] if query.name in _REPEATED else CALL
 
 
 def _sent_before(store: Store, query: Query) -> int:

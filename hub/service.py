@@ -58,7 +58,7 @@ from .retention import Retention
 from .router import Arrived, Router
 from .settings import HubSettings
 from .store import Store
-from .turn import Link, Turn, Writes
+from .turn import Link, Query, Turn, Writes
 
 if TYPE_CHECKING:
     from .gateway import Gateway
@@ -436,6 +436,9 @@ class Hub:
         except StorageFault as fault:
             self._tell_fault("commit failed, nothing of the turn was kept", fault)
             self._start_over(fault)
+        except Exception as fault:
+            logger.exception("a turn was broken off by a fault of the hub's own", extra={"action": "turn_failed"})
+            self._start_over(fault)
 
     def _settle(self, turn: Turn) -> None:
         """Commit and send, and do the same for what follows from it: rows that were wanted, peers that are gone."""
@@ -452,7 +455,7 @@ class Hub:
             elif held and self._acks_due is None:
                 self._acks_due = asyncio.get_running_loop().call_later(ACKS_HELD_S, self._commit_acks)
             for query in turn.queries:
-                turn.send(query.link, history.answer(self._store, query))
+                turn.send(query.link, self._answer(query))
             decider.feed.tell(turn)
             gone = self._deliver(turn)
             if not (gone or turn.fetches):
@@ -464,6 +467,16 @@ class Hub:
             for fetch in turn.fetches:
                 decider.loaded(fetch, self._store.fetch(fetch), following)
             turn = following
+
+    def _answer(self, query: Query) -> Record:
+        """Answer from the database. A fault of ours in it is told to who asked, and stops nobody else."""
+        try:
+            return history.answer(self._store, query)
+        except StorageFault:
+            raise
+        except Exception:
+            logger.exception("%s could not be answered, by a fault of the hub's own", query.name)
+            return history.failed(query)
 
     def _deliver(self, turn: Turn) -> list[Link]:
         """Send what is owed; return the connections that are gone or do not read."""

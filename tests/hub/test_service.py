@@ -19,12 +19,14 @@ import zmq
 from orchestra import wire
 from orchestra.errors import (
     NotAllowed,
+    OrchestraError,
     PortInUse,
     StaleLease,
     StateFault,
     StorageFault,
     UnknownRecipient,
 )
+from orchestra.hub import history
 from orchestra.hub import service as service_module
 from orchestra.hub.decider import Decider
 from orchestra.hub.service import Hub
@@ -441,6 +443,48 @@ def test_a_turn_that_the_hub_itself_breaks_is_undone_and_said_again(
 
     run(scenario())
     assert "a fault of ours" in caplog.text
+
+
+def test_a_question_that_the_hub_itself_fails_to_answer_is_refused_and_harms_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def breaking(store: Any, params: Any) -> Any:
+        raise RuntimeError("a fault of ours")
+
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("agent/a") as agent, hub.connect("matrix/m") as matrix:
+            monkeypatch.setitem(history._QUERIES, "inbox", breaking)
+            with pytest.raises(OrchestraError, match="its log says why"):
+                await soon(matrix.call("inbox"))
+            assert await soon(agent.call("task.list")) is not None
+            assert hub.count("turns_undone") == 0, "nobody had to connect again"
+
+    run(scenario())
+    assert "inbox could not be answered" in caplog.text
+    assert "a fault of ours" in caplog.text
+
+
+def test_a_fault_of_the_hub_after_the_commit_loses_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("matrix/m") as matrix, hub.connect("agent/a"):
+            deliver, broken = hub.hub._deliver, 0
+
+            def breaking(turn: Any) -> Any:
+                nonlocal broken
+                if not broken and any(record[0] == wire.OK for records in turn.out.values() for record in records):
+                    broken += 1
+                    raise RuntimeError("a fault of ours")
+                return deliver(turn)
+
+            monkeypatch.setattr(hub.hub, "_deliver", breaking)
+            await soon(matrix.send("agent/a", "once"))
+            assert broken == 1
+            assert list(hub.store.rows("SELECT count(*) FROM message")) == [(1,)]
+
+    run(scenario())
+    assert "a turn was broken off" in caplog.text
 
 
 def test_peers_are_told_why_a_commit_failed_and_nobody_is_answered_ok(
