@@ -194,7 +194,7 @@ GIT_WAIT_S: Final = 2.0  # for one question to git when a session is saved
 assert RECALL_CANDIDATES <= MEMORY_LIST_ROWS_MAX
 
 # What a memory and the hub tell each other.
-HUB_MEET_S: Final = 3.0  # that a command of a memory gives the hub to answer; what it has to say is kept meanwhile
+HUB_MEET_S: Final = 5.0  # that a command of a memory gives the hub to answer; what it has to say is kept meanwhile
 OUTBOX_LOOK_S: Final = 30.0  # how often a service looks for what other processes of its matrix could not send
 OUTBOX_MESSAGES_MAX: Final = 10_000  # that wait for a hub that never comes; then no more are written
 UNSENT_AT_ONCE: Final = 1000  # memories that the hub is told of between two looks into the outbox
