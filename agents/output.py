@@ -71,3 +71,4 @@ class Output:
         room = SPOOL_BYTES_MAX - self._file.tell()
         if room > 0:
             self._file.write(data[:room])
+        self._file.flush()  # the result that names it is told before the file is closed, if it ever is

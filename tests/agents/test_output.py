@@ -77,6 +77,13 @@ def test_one_byte_above_the_limit_is_cut(tmp_path: Path) -> None:
     assert (tmp_path / "spool").read_bytes() == b"".join(pieces)
 
 
+def test_what_was_printed_is_in_the_file_before_it_is_closed(tmp_path: Path) -> None:
+    pieces = _printed([OUTPUT_BYTES_MAX, 1, 1])
+    output = _collect(tmp_path / "spool", pieces)
+    assert (tmp_path / "spool").read_bytes() == b"".join(pieces)
+    output.close()
+
+
 def test_a_spool_with_a_long_path_leaves_the_result_within_the_limit(tmp_path: Path) -> None:
     spool = tmp_path.joinpath(*["x" * 200] * 8, "spool")
     output = _collect(spool, _printed([OUTPUT_BYTES_MAX + 1000]))
