@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import tempfile
 from collections.abc import Iterator
@@ -10,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 
 from orchestra.limits import MEMORY_NUMBER_MAX
 from orchestra.memory import notebook, vectors
+from orchestra.memory.chroma import chromadb_version
 from orchestra.memory.embedder import Embedder
 from orchestra.memory.endpoint import unit
 from orchestra.memory.entry import Entry
@@ -72,6 +75,13 @@ def embed_all(store: Store, embedder: Embedder) -> None:
         entries = notebook.get(store, [row.id for row in rows])
         found = embedder.embed([vectors.text_of(entry) for entry in entries])
         vectors.keep(store, map(vectors.Made, rows, found), model=embedder.name)
+
+
+def needs_chromadb() -> None:
+    """Skip a test where ChromaDB is not installed; without loading it, which takes a second."""
+    if not chromadb_version():
+        assert "TOX_ENV_NAME" not in os.environ, "tox installs it, and must not skip this"
+        pytest.skip("chromadb is not installed")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from orchestra.memory.near import CHROMADB, EXACT, Near
 from orchestra.memory.store import Store
 
 from ..system.programs import BOUND_S, PYTHON, is_alive, wait_until
-from .memories import add, by_words, learning
+from .memories import add, by_words, learning, needs_chromadb
 
 MODEL = by_words()
 SETTLED_S = 3 * BOUND_S
@@ -83,7 +83,7 @@ class Owner:
 
 @pytest.fixture
 def owner(store: Store) -> Iterator[Owner]:
-    pytest.importorskip("chromadb")
+    needs_chromadb()
     add(store, *(learning(f"word{number} of{number % 7}") for number in range(60)))
     owner = Owner(store)
     yield owner

@@ -19,7 +19,7 @@ import pytest
 from orchestra.memory.indexplace import IndexPlace, holder, read_json, write_json
 
 from ..system.programs import BOUND_S, PYTHON, Ended, Place, is_alive, wait_until
-from .memories import by_words
+from .memories import by_words, needs_chromadb
 
 COMES_S = 4 * BOUND_S  # ChromaDB is loaded meanwhile, on a machine that does other things
 pytestmark = pytest.mark.timeout(3 * COMES_S)
@@ -91,7 +91,7 @@ class Clone(Place):
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Iterator[Clone]:
-    pytest.importorskip("chromadb")
+    needs_chromadb()
     with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as service:
         thread = threading.Thread(target=service.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()

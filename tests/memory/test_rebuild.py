@@ -15,7 +15,7 @@ from orchestra.memory.rebuild import Rebuilt
 from orchestra.memory.store import Store
 
 from ..system.programs import BOUND_S
-from .memories import add, by_words, learning
+from .memories import add, by_words, learning, needs_chromadb
 
 pytestmark = pytest.mark.timeout(4 * BOUND_S)
 CHOICE = Choice(embed="ollama:by-words")
@@ -36,7 +36,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> dict[str, Embedder]:
 
 @pytest.mark.usefixtures("model")
 def test_it_makes_vectors_and_index_searches_all_of_them_and_tells_how_far_it_is(store: Store) -> None:
-    pytest.importorskip("chromadb")
+    needs_chromadb()
     add(store, *(learning(f"word{number}") for number in range(40)))
     told: list[tuple[str, int, int]] = []
     made = rebuild.rebuild(store, CHOICE, is_anew=False, told=lambda *each: told.append(each))
@@ -49,7 +49,7 @@ def test_it_makes_vectors_and_index_searches_all_of_them_and_tells_how_far_it_is
 
 @pytest.mark.usefixtures("model")
 def test_an_interrupted_one_is_gone_on_with(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("chromadb")
+    needs_chromadb()
     monkeypatch.setattr(index, "INDEX_ROWS", 10)
     add(store, *(learning(f"word{number}") for number in range(40)))
 
@@ -95,7 +95,7 @@ def test_anew_makes_every_vector_again_also_of_another_length(store: Store, mode
 
 @pytest.mark.usefixtures("model")
 def test_an_index_that_can_not_be_made_is_told(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("chromadb")
+    needs_chromadb()
     package = tmp_path / "broken" / "chromadb"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("raise ImportError('no such library')")
