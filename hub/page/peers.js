@@ -63,16 +63,16 @@ export class Peers {
   #below(peer) {
     const task = this.doing.get(peer.address)?.at(-1);
     if (task && peer.state !== "offline") return `#${task.seq} ${task.title}`;
-    return reach(peer, this.picture.now);
+    return reach(peer, this.picture.now, 0);
   }
 }
 
-/** How a peer can be reached now, in one line. */
-export function reach(peer, now) {
+/** How a peer can be reached now, in one line. The hub tells how busy it is once a second; a list of tasks knows sooner. */
+export function reach(peer, now, busy = peer.load[0]) {
   const waits = peer.load[2] ? `; ${many(peer.load[2], "message waits", "messages wait")}` : "";
   if (peer.state === "offline") return `${peer.since_ms ? `gone for ${ago(peer.since_ms, now)}` : "never came"}${waits}`;
   if (peer.state === "away") return `away${peer.away_text ? `: ${peer.away_text}` : ""}`;
-  if (peer.load[1]) return peer.load[0] < peer.load[1] ? `is free for ${many(peer.load[1] - peer.load[0], "task")}` : "all its slots are taken";
+  if (peer.load[1]) return busy < peer.load[1] ? `is free for ${many(peer.load[1] - busy, "task")}` : "all its slots are taken";
   return wokenOf(peer.load) + waits;
 }
 
