@@ -40,7 +40,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     lines = [
         f"hub       {found['version']}, process {found['pid']}, "
         f"started {ago(found['started_ms'], now_ms=found['now_ms'])}, durability {found['durability']}",
-        *(f"          {endpoint}" for endpoint in found["endpoints"]),
+        *(f"          {endpoint}" for endpoint in (*found["endpoints"], found.get("gateway")) if endpoint),
         f"online    {peers}",
         f"tasks     {ended or 'none yet'}",
     ]
