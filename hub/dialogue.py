@@ -435,7 +435,8 @@ class Dialogue:
         _, verb, ref, code, text = record
         asked = self._open.pop(ref, None) if verb in _NUMBERED else None
         if asked is not None and asked.type == "registered":
-            return [self._registered(asked.more)]  # it can't watch who comes and goes, and is told who was there
+            # Who is there now can't be told. Clients wait for the first answer; a later one would only be wrong.
+            return [] if self._is_registered else [self._registered(asked.more)]
         if asked is not None and asked.type == "result" and code == StaleLease.code:
             self._tasks.pop(asked.more, None)
         return [_error(asked.id if asked is not None else None, code, text)]

@@ -18,7 +18,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from orchestra.address import Kind, parse_address
-from orchestra.errors import HubFull, NotAllowed, NotFound, OrchestraError, PeerError, TokenRefused
+from orchestra.errors import HubFull, NotAllowed, NotFound, OrchestraError, PeerError, RateLimited, TokenRefused
 from orchestra.version import VERSION
 
 from . import vocabulary
@@ -241,6 +241,7 @@ def _is_matrix(peer: Mapping[str, Any]) -> bool:
 _STATUS: Final[tuple[tuple[type[OrchestraError], HTTPStatus], ...]] = (
     (NotAllowed, HTTPStatus.FORBIDDEN),
     (NotFound, HTTPStatus.NOT_FOUND),
+    (RateLimited, HTTPStatus.TOO_MANY_REQUESTS),
     (HubFull, HTTPStatus.SERVICE_UNAVAILABLE),
     (PeerError, HTTPStatus.BAD_REQUEST),
 )

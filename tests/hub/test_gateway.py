@@ -268,6 +268,9 @@ def test_scripts_read_what_their_token_may_see(tmp_path: Path) -> None:
             assert json.loads((await get(hub, "/matrices", **bearer))[2])["matrices"] == []
             assert (await get(hub, "/status", **bearer))[0] == 200
             assert (await get(hub, "/tasks?nonsense=1", **bearer))[0] == 400
+            bucket = hub.decider.state.roster.peers["operator/a"].calls
+            bucket.left, bucket.at_ms = -100.0, hub.hub._turn().at_ms  # it has asked too often
+            assert (await get(hub, "/tasks", **bearer))[0] == 429
             assert (await get(hub, "/tasks"))[0] == 401
             other = {"Authorization": f"Bearer {token_of(hub, 'matrix/m')}"}
             assert (await get(hub, f"/task?seq={seq}", **other))[0] == 403
