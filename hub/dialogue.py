@@ -77,6 +77,7 @@ class Wishes:
         credit: how many messages may be on their way to it; 0 is none at all.
         slots: how many tasks an agent takes at once.
         queues: which queues it serves.
+        answers: whether it answers live requests.
     """
 
     is_modern: bool = False
@@ -84,6 +85,7 @@ class Wishes:
     credit: int = CREDIT_DEFAULT
     slots: int = 0
     queues: tuple[str, ...] = ()
+    answers: bool = False
 
 
 def read_wishes(query: str, *, kind: Kind, is_modern: bool) -> Wishes:
@@ -99,6 +101,8 @@ def read_wishes(query: str, *, kind: Kind, is_modern: bool) -> Wishes:
             continue
         if name == "ack" and value in ("0", "1"):
             found["acks"] = value == "1"
+        elif name == "answers" and value in ("0", "1"):
+            found["answers"] = value == "1"
         elif name == "protocol" and value == MODERN:
             found["is_modern"] = True
         elif name == "credit" and value.isdecimal() and int(value) <= CREDIT_MAX:
@@ -109,7 +113,7 @@ def read_wishes(query: str, *, kind: Kind, is_modern: bool) -> Wishes:
             queues.append(vocabulary.address_of(value, kind=Kind.QUEUE))
         else:
             raise BadOption(
-                f"{name[:40]}={value[:40]} is not known here; there are ack=0|1, credit=0..{CREDIT_MAX}, "
+                f"{name[:40]}={value[:40]} is not known here; there are ack=0|1, answers=0|1, credit=0..{CREDIT_MAX}, "
                 f"slots=0..{SLOTS_MAX}, queue=NAME and protocol={MODERN}"
             )
     return Wishes(**found, queues=tuple(queues))
@@ -166,6 +170,8 @@ class Dialogue:
     def hello(self, *, epoch: bytes, about: dict[str, str]) -> list[Record]:
         """Return what the gateway says for a client that has just connected."""
         wishes = self.wishes
+        if wishes.answers:
+            about = {**about, "answers": "requests"}
         credit = 0 if self._is_old_matrix else wishes.credit  # it is given with `registered`, which comes first
         said: list[Record] = [
             [

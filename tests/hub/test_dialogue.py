@@ -280,6 +280,12 @@ def test_two_clients_ask_each_other_live() -> None:
         (answer,) = [each for each in asker.hear() if each["type"] == "error"]
         assert (answer["id"], answer["code"]) == (1, "offline")  # it has not said that it answers
         assert other.hear()[0]["type"] == "welcome"
+        answering = Talker(hub, "matrix/m", "answers=1")
+        asker.say(type="request", id=2, to="matrix/m", content="there?", timeout_ms=1000)
+        (request,) = [each for each in answering.hear() if each["type"] == "request"]
+        assert (request["from"], request["content"]) == ("operator/o", "there?")
+        answering.say(type="response", request=request["request"], content="yes")
+        assert asker.hear() == [{"type": "response", "id": 2, "content": "yes"}]
 
 
 def test_wishes_that_do_not_exist_are_refused() -> None:
