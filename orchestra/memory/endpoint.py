@@ -47,10 +47,9 @@ class Endpoint:
         return vectors
 
     def _ask(self, body: dict[str, Any]) -> Any:
-        headers = {"Content-Type": "application/json"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        request = Request(self._address, json.dumps(body).encode(), headers)  # http and https only
+        request = Request(self._address, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        if self._key:  # for this address alone: where it redirects to is somebody else
+            request.add_unredirected_header("Authorization", f"Bearer {self._key}")
         deadline = time.monotonic() + self._wait_s
         read = bytearray()
         try:

@@ -45,8 +45,14 @@ class _Handler(BaseHTTPRequestHandler):
         data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
+        if status == 302:
+            self.send_header("Location", "/elsewhere")
         self.end_headers()
         self.wfile.write(data)
+
+    def do_GET(self) -> None:
+        self.server.asked.append((self.path, self.headers.get("Authorization"), None))
+        self.send_error(403)
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -72,6 +78,13 @@ def test_vectors_have_length_one_and_come_in_the_order_of_the_texts(service: Ser
     found = Endpoint(service.url, "nomic-embed-text", key="k").embed(["one", ""])
     assert [array("f", each).tolist() for each in found] == [pytest.approx([0.6, 0.8]), [0, 1]]
     assert service.asked == [("/v1/embeddings", "Bearer k", {"model": "nomic-embed-text", "input": ["one", " "]})]
+
+
+def test_the_key_is_told_to_the_service_alone_and_not_to_where_it_redirects(service: Service) -> None:
+    service.reply = (302, b"")
+    with pytest.raises(EmbedFault, match="403"):
+        Endpoint(service.url, "m", key="k").embed(["one"])
+    assert [(path, key) for path, key, _ in service.asked] == [("/v1/embeddings", "Bearer k"), ("/elsewhere", None)]
 
 
 @pytest.mark.parametrize(
