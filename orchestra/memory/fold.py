@@ -41,8 +41,8 @@ def fold(
             if better.kind == entry.kind and (
                 likeness(mine, theirs) >= FOLD_AT
                 or (
-                    _numbers(mine) == _numbers(theirs)
-                    and _cosine(vectors.get(entry.id), vectors.get(better.id)) >= FOLD_AT_COSINE
+                    _cosine(vectors.get(entry.id), vectors.get(better.id)) >= FOLD_AT_COSINE
+                    and _numbers(mine) == _numbers(theirs)
                 )
             ):
                 also.append(entry.id)

@@ -55,7 +55,11 @@ def text_of(entry: Entry) -> str:
 
 def waiting(store: Store, *, count_max: int) -> list[Waiting]:
     """Return memories whose vector is to be made, those that were tried least first."""
-    sql = "SELECT memory, rev FROM to_embed WHERE tries < ? ORDER BY tries, memory LIMIT ?"
+    # Joined, so that a row whose memory is gone (it can't be, but files are edited) is not taken up for ever.
+    sql = (
+        "SELECT e.memory, e.rev FROM to_embed e JOIN memory m ON m.id = e.memory "
+        "WHERE e.tries < ? ORDER BY e.tries, e.memory LIMIT ?"
+    )
     return [Waiting(*row) for row in store.rows(sql, EMBED_TRIES_MAX, count_max)]
 
 
