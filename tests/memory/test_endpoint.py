@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from array import array
 from collections.abc import Iterator
@@ -128,11 +129,11 @@ def test_an_answer_without_end_is_left(service: Service, monkeypatch: pytest.Mon
         Endpoint(service.url, "m", key="").embed(["one"])
 
 
-def test_no_service_is_told(service: Service) -> None:
-    url = service.url
-    service.server_close()
-    with pytest.raises(EmbedFault, match="can't be reached"):
-        Endpoint(url, "m", key="").embed(["one"])
+def test_no_service_is_told() -> None:
+    with socket.socket() as silent:  # has a port, and listens not
+        silent.bind(("127.0.0.1", 0))
+        with pytest.raises(EmbedFault, match="can't be reached"):
+            Endpoint(f"http://127.0.0.1:{silent.getsockname()[1]}/v1", "m", key="").embed(["one"])
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:11434", "file:///etc/passwd", "ftp://host/v1"])
