@@ -5,7 +5,6 @@ Commands are named here as strings and loaded when they are used, so that `orche
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Final
 
 import click
@@ -13,7 +12,7 @@ import click
 from orchestra.version import VERSION
 
 from .config import load_defaults
-from .shared import Program
+from .group import LazyGroup
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "up": ("up:up", "Start a hub and two agents here, until Ctrl-C."),
@@ -45,26 +44,9 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 }
 
 
-class _Lazy(Program):
-    """A group that imports a command when it is used."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        module, attribute = COMMANDS[name][0].split(":")
-        command = getattr(import_module(f".{module}", __name__), attribute)
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=LazyGroup, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(VERSION, prog_name="orchestra")
 @click.pass_context
 def main(ctx: click.Context) -> None:

@@ -12,6 +12,7 @@ import click
 from orchestra.audit import FIRST, Entry, first_break
 from orchestra.errors import BadOption
 
+from .group import Group
 from .shared import FAILED, client_options, fail, print_json, table, with_client
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _PAGE = 1000
 
 
-@click.group()
+@click.group(cls=Group)
 def audit() -> None:
     """Show and verify the log of every decision about keys."""
 

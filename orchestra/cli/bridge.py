@@ -12,13 +12,14 @@ from orchestra.address import parse_peer
 from orchestra.state import StateFolder, default_folder, this_operator
 
 from . import logs
+from .group import Group
 from .shared import FAILED, fail, service_options, state_option
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _PROGRAM = "orchestra.agents.ferry"  # a string, because nothing here may import an upper floor
 
 
-@click.group()
+@click.group(cls=Group)
 def bridge() -> None:
     """Let old programs and new ones work together while you move."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from .group import Group
 from .shared import FAILED, clean, client_options, print_json, print_json_line, say, table, text_or_stdin, with_client
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _TAIL: Final = 10
 
 
-@click.group()
+@click.group(cls=Group)
 def channel() -> None:
     """Publish to named logs and follow them.
 

@@ -19,6 +19,7 @@ import platformdirs
 
 from orchestra.errors import BadOption, StateFault
 
+from .group import Group
 from .shared import print_json, table
 
 _PROGRAMS: Final = {"hub": "orchestra.hub.cli", "agent": "orchestra.agents.cli"}
@@ -101,7 +102,7 @@ def _defaults(command: click.Command, values: Mapping[str, Any], trail: list[str
     return found
 
 
-@click.group()
+@click.group(cls=Group)
 def config() -> None:
     """Show the settings and where each comes from."""
 

@@ -11,6 +11,7 @@ import click
 
 from orchestra.errors import NotFound
 
+from .group import Group
 from .shared import FAILED, ago, clean, client_options, fail, print_json, say, table, text_or_stdin, with_client
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _PREVIEW_BYTES = 400
 
 
-@click.group()
+@click.group(cls=Group)
 def context() -> None:
     """Read and set what everybody should know: mission briefs, agreements, plans.
 

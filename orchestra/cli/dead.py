@@ -10,10 +10,11 @@ import click
 
 from orchestra.wire import TASK
 
+from .group import Group
 from .shared import FAILED, ago, clean, client_options, print_json, say, table, with_client
 
 
-@click.group()
+@click.group(cls=Group)
 def dead() -> None:
     """Show what is dead and why; send it again, or drop it."""
 

@@ -18,6 +18,7 @@ from orchestra.errors import NotFound
 from orchestra.limits import INVITATION_S_MAX, INVITATION_USES_MAX, KEY_OVERLAP_S_MAX
 from orchestra.state import StateFolder, default_folder
 
+from .group import Group
 from .shared import (
     CONFLICT,
     FAILED,
@@ -198,7 +199,7 @@ def _settle(who: Address, folder: StateFolder) -> str:
     return str(root) if root else ""
 
 
-@click.group()
+@click.group(cls=Group)
 def keys() -> None:
     """Show, accept and revoke the keys that are let in; seal those that lie here."""
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from .shared import Program
+from .group import LazyGroup
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "learn": ("jot:learn", "Keep something that was learned."),
@@ -31,26 +30,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 }
 
 
-class _Lazy(Program):
-    """A group that imports a command when it is used."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        module, attribute = COMMANDS[name][0].split(":")
-        command = getattr(import_module(f".{module}", __package__), attribute)
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-
-@click.group(cls=_Lazy)
+@click.group(cls=LazyGroup, table=COMMANDS)
 @click.option(
     "--embed",
     envvar="ORCHESTRA_EMBED",

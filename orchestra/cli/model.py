@@ -12,12 +12,13 @@ from typing import Any
 import click
 
 from .desk import semantics_at
+from .group import Group
 from .shared import FAILED, Duration, console, print_json, say, table
 
 _MIB = 2**20
 
 
-@click.group()
+@click.group(cls=Group)
 def model() -> None:
     """The model that finds what is near in meaning: a question finds a memory that has none of its words.
 

@@ -136,7 +136,7 @@ def enter(program: click.Command, section: str) -> None:
     """Run a program, with the defaults of its table in the configuration file."""
     from .config import load_defaults
 
-    program.main(default_map=_guarded(lambda: load_defaults(program, section)))
+    program.main(prog_name=f"orchestra-{section}", default_map=_guarded(lambda: load_defaults(program, section)))
 
 
 def fail(text: str, code: int) -> NoReturn:

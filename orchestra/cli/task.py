@@ -20,6 +20,7 @@ from orchestra.terms import PLAIN, Terms
 
 from . import inside
 from .batch import read_lines, submit_all
+from .group import Group
 from .shared import (
     DONE,
     FAILED,
@@ -57,7 +58,7 @@ _COLOURS = {
 }
 
 
-@click.group()
+@click.group(cls=Group)
 def task() -> None:
     """Submit tasks to agents and follow them."""
 

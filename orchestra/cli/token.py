@@ -12,6 +12,7 @@ from orchestra.address import parse_peer
 from orchestra.errors import NotFound
 from orchestra.limits import TOKEN_S_MAX, TOKEN_URL_S_MAX
 
+from .group import Group
 from .shared import FAILED, Duration, ago, client_options, print_json, say, table, with_client
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _PREFIX_CHARS_MIN = 4
 
 
-@click.group()
+@click.group(cls=Group)
 def token() -> None:
     """Make and revoke tokens: they let browsers in."""
 

@@ -65,5 +65,19 @@ def test_a_command_that_does_not_exist_is_a_usage_error(place: Place) -> None:
     assert "No such command 'conduct'" in ended.stderr
 
 
+def test_a_command_that_is_misspelt_is_told_the_nearest(place: Place) -> None:
+    for words, near in ((["statsu"], "status"), (["task", "lsit"], "list"), (["memory", "recal"], "recall")):
+        assert f"No such command '{words[-1]}'. Did you mean '{near}'?\n" in place.run(*words).stderr
+
+
+def test_a_list_of_commands_cuts_no_sentence(place: Place) -> None:
+    for group in ([], ["task"], ["keys"], ["channel"], ["context"], ["dead"], ["token"], ["memory", "model"]):
+        assert "..." not in place.run(*group, "-h").stdout.partition("\nCommands:\n")[2]
+
+
+def test_an_option_that_up_hands_on_is_refused_by_the_name_of_the_program(place: Place) -> None:
+    assert place.run("up", "--port", "99999").stderr.startswith("Usage: orchestra-hub ")
+
+
 def test_python_m_orchestra_is_orchestra(place: Place) -> None:
     assert place.run("--help").stdout.startswith("Usage: orchestra [OPTIONS]")
