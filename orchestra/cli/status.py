@@ -50,10 +50,9 @@ def _lines(found: dict[str, Any]) -> list[str]:
         lines.append(f"waiting   tasks: {waiting}")
     if mail:
         lines.append(f"unread    messages: {mail}")
-    count = stored["messages"]
     lines += [
-        f"stored    {count:,} message{'' if count == 1 else 's'} and tasks, {stored['unread']:,} not read, "
-        f"{stored['entries']:,} in channels, {_some(stored['dead'])} dead",
+        f"stored    {stored['messages']:,} in all ({stored['unread']:,} unread, "
+        f"{stored['entries']:,} in channels, {_some(stored['dead'])} dead)",
         f"size      {_mib(stored['used_bytes'])} of data, database {_mib(stored['database_bytes'])}, "
         f"write-ahead log {_mib(stored['wal_bytes'])}",
         *_kept(found["retention"]),

@@ -38,6 +38,7 @@ def test_status_shows_what_waits_since_when_and_what_is_kept(desk: Place, known:
     desk.run("send", to, "hello")
     out = desk.run("status").stdout
     assert re.search(rf"1 for {to} \(oldest \d+ s ago\)", out)
+    assert re.search(r"^stored    \d+ in all \(1 unread, \d+ in channels, 0 dead\)$", out, re.MULTILINE)
     assert "kept      30 days, dead letters 90 days, 100,000 entries of a channel, 4,096 MiB\n" in out
     assert "MiB of data, database " in out
 
