@@ -48,7 +48,7 @@ from .conversation import (
     Unfollowed,
     Welcomed,
 )
-from .dealer import Dealer
+from .dealer import Dealer, no_answer
 from .errors import (
     BadOption,
     CannotOpen,
@@ -534,7 +534,7 @@ class Client:
             if dealer.down.done():
                 return False, dealer.down.result()
             if not dealer.up.done():
-                return False, HubUnreachable(f"no hub answers at {endpoint}")
+                return False, no_answer(endpoint)
             self._greeted_at = self.loop.time()
             dealer.send([wire.pack([self._talk.hello()])])
             waiting = self.loop.create_task(self._welcomed.wait())

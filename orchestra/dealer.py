@@ -131,14 +131,20 @@ class Dealer:
                 lost = f"what answers at {self.endpoint} does not have the hub's key, or too many connect to it at once"
                 self._end(HubUnreachable(lost))
             elif event in (zmq.EVENT_CLOSED, zmq.EVENT_DISCONNECTED):
-                lost = (
-                    f"the hub at {self.endpoint} went away" if self.up.done() else f"no hub answers at {self.endpoint}"
+                self._end(
+                    ConnectionLost(f"the hub at {self.endpoint} went away")
+                    if self.up.done()
+                    else no_answer(self.endpoint)
                 )
-                self._end(ConnectionLost(lost) if self.up.done() else HubUnreachable(lost))
 
     def _end(self, reason: OrchestraError) -> None:
         if not self.down.done():
             self.down.set_result(reason)
+
+
+def no_answer(endpoint: str) -> HubUnreachable:
+    """Return what is said where nobody listens at `endpoint`."""
+    return HubUnreachable(f"no hub answers at {endpoint}; start it there: orchestra up")
 
 
 def _is_readable(each: zmq.Socket[bytes]) -> bool:

@@ -98,6 +98,8 @@ def _read(path: Path) -> str:
     try:
         mode, folder_mode = path.stat().st_mode, path.parent.stat().st_mode
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as exc:
+        raise KeyFault(f"there is no key file {path}; it is made by: orchestra join CODE") from exc
     except (OSError, UnicodeDecodeError) as exc:
         reason = getattr(exc, "strerror", None) or "it is not text"
         raise KeyFault(f"key file {path} can't be read: {reason}") from exc

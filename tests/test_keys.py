@@ -72,7 +72,7 @@ def test_what_is_no_key_file_is_refused(tmp_path: Path, text: bytes) -> None:
 
 
 def test_a_key_that_is_not_there_is_a_key_fault(tmp_path: Path) -> None:
-    with pytest.raises(KeyFault, match="can't be read"):
+    with pytest.raises(KeyFault, match=r"there is no key file .*; it is made by: orchestra join CODE"):
         load_key(tmp_path / "a.key")
     with pytest.raises(KeyFault):
         load_key(tmp_path)

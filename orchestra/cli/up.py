@@ -29,26 +29,36 @@ _STOP_S: Final = 45.0  # longer than an agent drains
 
 @click.command()
 @state_option
-@click.option("--host", envvar="ORCHESTRA_HOST", default=None, help="As of orchestra-hub.  [env: ORCHESTRA_HOST]")
-@click.option("--port", envvar="ORCHESTRA_PORT", default=None, help="As of orchestra-hub.  [env: ORCHESTRA_PORT]")
+@click.option(
+    "--host",
+    envvar="ORCHESTRA_HOST",
+    default=None,
+    help="Address to listen on; 0.0.0.0 lets other machines in.  [env: ORCHESTRA_HOST]  [default: 127.0.0.1]",
+)
+@click.option(
+    "--port",
+    envvar="ORCHESTRA_PORT",
+    default=None,
+    help="TCP port; 0 takes a free one.  [env: ORCHESTRA_PORT]  [default: 7420]",
+)
 @click.option(
     "--durability",
     envvar="ORCHESTRA_DURABILITY",
     type=click.Choice(["full", "fast"]),
     default=None,
-    help="As of orchestra-hub.  [env: ORCHESTRA_DURABILITY]",
+    help="full survives a power cut, fast any crash of a process.  [env: ORCHESTRA_DURABILITY]  [default: full]",
 )
 @click.option(
     "--gateway-port",
     envvar="ORCHESTRA_GATEWAY_PORT",
     default=None,
-    help="As of orchestra-hub.  [env: ORCHESTRA_GATEWAY_PORT]",
+    help="Port for browsers and WebSockets; 0 takes a free one.  [env: ORCHESTRA_GATEWAY_PORT]  [default: 8080]",
 )
 @click.option(
     "--no-gateway",
     is_flag=True,
     envvar="ORCHESTRA_NO_GATEWAY",
-    help="As of orchestra-hub.  [env: ORCHESTRA_NO_GATEWAY]",
+    help="Serve neither browsers nor WebSockets.  [env: ORCHESTRA_NO_GATEWAY]",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Show what the hub and the agents log.")
 def up(
@@ -170,7 +180,7 @@ def _as_typed() -> str:
 def _page(folder: StateFolder, operator: Address) -> str:
     """Return the link that signs this user in at the live page, once."""
     made = with_client(folder.path, str(operator), lambda client: client.call("token.code"))
-    return f"{made['url']}  (signs you in, once; for another: {_as_typed()} page)"
+    return f"{made['url']}\n          (signs you in, once; for another: {_as_typed()} page)"
 
 
 def _print_summary(folder: StateFolder, endpoints: Sequence[str], page: str, operator: Address) -> None:
@@ -183,7 +193,8 @@ def _print_summary(folder: StateFolder, endpoints: Sequence[str], page: str, ope
 {name("The orchestra is up.", bold=True)}
 
   {name("hub", fg="cyan")}     {endpoints[-1]}  (encrypted; on this machine also {endpoints[0].split(":")[0]})
-  {name("agents", fg="cyan")}  {agents} serve queue/{_QUEUE}; they run commands from {operator} alone
+  {name("agents", fg="cyan")}  {agents} serve queue/{_QUEUE}
+          (they run commands from {operator} alone)
   {name("state", fg="cyan")}   {folder.path}
   {name("page", fg="cyan")}    {page}
 

@@ -170,7 +170,7 @@ def test_ctrl_c_while_waiting_leaves_the_task_at_work_and_says_how_to_stop_it(de
         (["--timeout", "0", "--", "true"], 2, "timeout_s is 0.0; it must be more than 0"),
         (["--timeout", "nan", "--", "true"], 2, "must be more than 0"),
         (["--as", "agent/idle", "--", "true"], 3, "agent/idle may not submit tasks to queue/default"),
-        (["--as", "matrix/nobody", "--", "true"], 3, "matrix-nobody.key can't be read"),
+        (["--as", "matrix/nobody", "--", "true"], 3, "matrix-nobody.key; it is made by: orchestra join"),
         (["", "--to", "agent/echoer"], 2, "a task needs a prompt or an argv"),
     ],
 )

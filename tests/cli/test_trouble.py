@@ -56,7 +56,9 @@ def test_without_a_hub_a_command_says_how_to_start_one(place: Place, words: list
 
 def test_a_hub_that_was_stopped_does_not_answer(place: Place) -> None:
     _made(place)
-    assert "no hub answers at tcp://127.0.0.1:" in place.run("status").assert_is_one_sentence(4)
+    said = place.run("status").assert_is_one_sentence(4)
+    assert "no hub answers at tcp://127.0.0.1:" in said
+    assert said.endswith("; start it there: orchestra up")
 
 
 def test_another_program_at_the_address_of_the_hub_is_not_taken_for_it(place: Place) -> None:

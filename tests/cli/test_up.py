@@ -36,10 +36,10 @@ def test_the_summary_says_what_runs_where_and_what_to_type_next(place: Place) ->
     lines = [line.strip() for line in place.up().stdout.splitlines()]
     assert lines[1] == "The orchestra is up."
     assert re.fullmatch(r"hub +tcp://127\.0\.0\.1:\d+  \(encrypted; on this machine also ipc\)", lines[3])
-    assert lines[4].startswith("agents  agent/exec-1 and agent/exec-2 serve queue/default;")
-    assert lines[4].endswith(f"they run commands from {this_operator()} alone")
-    assert lines[5] == f"state   {place.state}"
-    assert lines[6] == "page    off"
+    assert lines[4] == "agents  agent/exec-1 and agent/exec-2 serve queue/default"
+    assert lines[5] == f"(they run commands from {this_operator()} alone)"
+    assert lines[6] == f"state   {place.state}"
+    assert lines[7] == "page    off"
     assert lines[-1] == "Ctrl-C stops everything."
     # The state folder is where the environment says, so what to type needs no --state.
     for number, words in enumerate((["task", "submit"], ["status"], ["send"]), start=-5):
