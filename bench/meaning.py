@@ -19,7 +19,7 @@ from orchestra.memory import index as index_module
 from orchestra.memory.database import Database
 from orchestra.memory.embedder import Choice, Embedder
 from orchestra.memory.filters import Filters
-from orchestra.memory.indexplace import IndexPlace, holder
+from orchestra.memory.indexplace import IndexPlace, Lock, holder
 from orchestra.memory.keeper import Keeper
 from orchestra.memory.meaning import Semantics
 from orchestra.memory.near import Near
@@ -29,6 +29,7 @@ from orchestra.memory.store import Store
 _BATCH: Final = 5_000
 _STATES: Final = ("absent", "healthy", "hanging", "corrupt")
 _BLOCKS: Final = 4
+_WARM: Final = 20
 _SETTLED_S: Final = 600.0
 _LOOK_S: Final = 0.05
 _TEXTS: Final = 50
@@ -110,24 +111,26 @@ def measure_saves(
                 save()
                 quiet.wake()
 
+            _timed(one, list(range(_WARM)))  # the disk settles after what the last block left
             taken[state] += _timed(one, list(range(rounds // _BLOCKS)))
             if stopped:
                 with suppress(ProcessLookupError):
                     os.kill(stopped, signal.SIGCONT)
-    _end(semantics)
+    _end(semantics)  # its lock is held until this process ends
     return {state: (percentile(sorted(each), 50), percentile(sorted(each), 99)) for state, each in taken.items()}
 
 
 def _bring_about(state: str, semantics: Semantics) -> int:
     """Bring the index into a state; return the process that was stopped for it."""
     place = IndexPlace(semantics.path)
-    _end(semantics)
-    if state == "absent":
-        return 0
+    lock = _end(semantics)
     if state == "corrupt":
         for path in place.folder.rglob("*"):
             if path.is_file():
                 path.write_bytes(os.urandom(10_000))
+    lock.close()
+    if state == "absent":
+        return 0
     semantics.start_indexer()
     if state == "corrupt":
         return 0
@@ -139,11 +142,20 @@ def _bring_about(state: str, semantics: Semantics) -> int:
     return pid
 
 
-def _end(semantics: Semantics) -> None:
+def _end(semantics: Semantics) -> Lock:
+    """End the indexer; the lock keeps those out that are just starting."""
     place = IndexPlace(semantics.path)
-    if pid := holder(place.lock):
-        os.kill(pid, signal.SIGTERM)
-        _until(lambda: not holder(place.lock))
+    deadline = time.monotonic() + _SETTLED_S
+    while True:
+        if pid := holder(place.lock):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        try:
+            return Lock(place.lock)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_LOOK_S)
 
 
 def _settle(keeper: Keeper) -> float:
