@@ -68,8 +68,11 @@ def why_undelivered(peer: Peer, seq: int, turn: Turn) -> str:
         return f"{peer.text} did not take attempt {letter.attempt}; the next comes in {left}"
     if all(session.credit <= 0 for session in peer.sessions):
         count = len(peer.sessions)
-        sessions = "its session has" if count == 1 else f"its {count} sessions have"
-        return f"waiting for credit of {peer.text}: {sessions} no room for more messages now"
+        sessions = "its session takes" if count == 1 else f"its {count} sessions take"
+        return (
+            f"waiting for credit of {peer.text}: {sessions} no more messages now; "
+            f"who has its key sees them with: orchestra inbox --as {peer.text}"
+        )
     return f"{peer.mailbox.waiting} messages wait for {peer.text}, some of them before it"
 
 

@@ -62,9 +62,10 @@ def test_the_end_says_why_a_message_is_not_delivered(hub: FakeHub) -> None:
     seq = sender.send("matrix/m")
     assert _end(sender, seq) == "matrix/m has never connected"
     matrix = hub.join("matrix/m")
-    assert _end(sender, seq) == "waiting for credit of matrix/m: its session has no room for more messages now"
+    see = "who has its key sees them with: orchestra inbox --as matrix/m"
+    assert _end(sender, seq) == f"waiting for credit of matrix/m: its session takes no more messages now; {see}"
     hub.join("matrix/m")
-    assert _end(sender, seq) == "waiting for credit of matrix/m: its 2 sessions have no room for more messages now"
+    assert _end(sender, seq) == f"waiting for credit of matrix/m: its 2 sessions take no more messages now; {see}"
     (delivery,) = matrix.allow(1)
     assert _end(sender, seq) == "matrix/m was sent it (attempt 1) and has not acknowledged it; again in 30 s"
     matrix.say([NAK, delivery[1], seq, "busy", "", 60_000])
