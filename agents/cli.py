@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 from pathlib import Path
 
@@ -106,6 +107,8 @@ def main(
             if runner == Runner.COMMAND
             else "the runner exec takes no COMMAND; each task brings its own"
         )
+    if command and not _is_found(command[0]):
+        raise click.UsageError(f"there is no program {command[0]} on this machine; install it, or write its path")
     settings = AgentSettings(
         address=_address(name, Kind.AGENT),
         state=StateFolder(state or default_folder()),
@@ -121,6 +124,11 @@ def main(
     )
     logs.set_up(log_level)
     asyncio.run(_work(settings, stop_with_stdin) if settings.files is None else _work_files(settings, stop_with_stdin))
+
+
+def _is_found(program: str) -> bool:
+    is_of_task = "/" in program and not program.startswith("/")  # found from where each task runs
+    return is_of_task or shutil.which(program) is not None
 
 
 def _files(inbox: Path | None, outbox: Path | None, owner: str | None, runner: Runner) -> FileSettings | None:

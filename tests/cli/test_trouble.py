@@ -281,6 +281,7 @@ def test_an_agent_whose_name_another_process_takes_over_ends_and_says_so(place: 
         (["x", "--runner", "exec", "--queue", "agent/y"], "agent/y is not a queue"),
         (["x", "--runner", "exec", "--concurrency", "0"], "0 is not in the range"),
         (["x", "--runner", "exec", "--accept-from", "me"], "'me' is not an address"),
+        (["x", "--", "no-such-program"], "there is no program no-such-program on this machine"),
     ],
 )
 def test_wrong_usage_of_an_agent_is_explained(place: Place, words: list[str], sentence: str) -> None:
