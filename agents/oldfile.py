@@ -44,10 +44,6 @@ class OldTask:
     odd_priority: str = ""
 
     @property
-    def result_name(self) -> str:
-        return f"result_{self.id}.json"
-
-    @property
     def prompt_digest(self) -> str:
         """What two tasks of one id have in common if they are one task that came by two ways."""
         return digest_of(self.prompt)

@@ -427,10 +427,14 @@ def _task_watch(asked: Asked) -> None:
 def _task_cancel(asked: Asked) -> Params:
     task = asked.decider.tasks.board.tasks.get(asked.params["seq"])
     if task is None:
-        raise NotCancelable(f"task {asked.params['seq']} is over or does not exist; see: orchestra task show")
+        raise NotCancelable(_gone(asked.params["seq"]))
     grants.check_manage(asked.session.rights, sender=task.sender, sending=grants.SUBMIT, to=task.to)
     below = asked.decider.tasks.cancel(task, f"canceled by {asked.session.peer.text}", asked.turn)
     return {"seq": task.seq, "state": task.state.value, "below": below}
+
+
+def _gone(seq: int) -> str:
+    return f"task {seq} is over or does not exist; see: orchestra task show {seq}"
 
 
 def _task_ask(asked: Asked) -> Params:
@@ -442,7 +446,7 @@ def _task_ask(asked: Asked) -> Params:
 def _task_answer(asked: Asked) -> Params:
     task = asked.decider.tasks.board.tasks.get(asked.params["seq"])
     if task is None:
-        raise NotAsked(f"task {asked.params['seq']} is over or does not exist; see: orchestra task show")
+        raise NotAsked(_gone(asked.params["seq"]))
     grants.check_manage(asked.session.rights, sender=task.sender, sending=grants.SUBMIT, to=task.to)
     asked.decider.inputs.answer(task, asked.params["text"], asked.turn, by=asked.session.peer.text)
     return {"seq": task.seq, "state": task.state.value}

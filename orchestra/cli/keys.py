@@ -219,7 +219,7 @@ def list_(state: Path | None, address: str | None, as_json: bool) -> None:
         [
             each["address"],
             each["fingerprint"],
-            "of its kind" if each["grants"] is None else " ".join(each["grants"]) or "nothing",
+            "as its kind" if each["grants"] is None else " ".join(each["grants"]) or "nothing",
             ago(each["since_ms"], now_ms=now_ms),
             ", ".join(
                 part
@@ -240,7 +240,7 @@ def list_(state: Path | None, address: str | None, as_json: bool) -> None:
         [
             each["address"],
             "invitation",
-            each["grants"] or "of its kind",
+            each["grants"] or "as its kind",
             ago(each["made_ms"], now_ms=now_ms),
             _standing(each, now_ms),
         ]

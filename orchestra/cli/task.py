@@ -142,7 +142,7 @@ class _Submit(click.Command):
     "file",
     type=click.File(encoding="utf-8"),
     default=None,
-    help="Submit every line of this file (- is standard input): one JSON object each, see the guide.",
+    help="Submit every line of this file (- is standard input): one JSON object each (docs/operations.md).",
 )
 @client_options
 @click.pass_context
