@@ -19,22 +19,20 @@ from .programs import BOUND_S, Place
 
 Wscat = Callable[..., tuple[int, list[Any], str]]
 
+PROGRAM = Path(os.environ.get("ORCHESTRA_TEST_WSCAT", "wscat"))
+"""Where tox has put it."""
+
 pytestmark = pytest.mark.skipif(
-    shutil.which("npm") is None and "CI" not in os.environ, reason="node is not installed here"
+    shutil.which(PROGRAM) is None and "CI" not in os.environ, reason="wscat is not installed here: npm install -g wscat"
 )
 
 
-@pytest.fixture(scope="module")
-def wscat(tmp_path_factory: pytest.TempPathFactory) -> Wscat:
-    """Install wscat, and return what runs it: exit code, the JSON it printed, and its talk."""
-    folder = tmp_path_factory.mktemp("wscat")
-    place = ("--prefix", str(folder), "--cache", str(folder / "cache"))
-    install = ("npm", "install", "--no-audit", "--no-fund", *place, "wscat@6")
-    subprocess.run(install, check=True, capture_output=True, timeout=6 * BOUND_S)
+@pytest.fixture
+def wscat() -> Wscat:
+    """Return what runs wscat: exit code, the JSON it printed, and its talk."""
 
     def run(url: str, *options: str) -> tuple[int, list[Any], str]:
-        program = Path(folder, "node_modules/.bin/wscat")
-        words = (program, "--no-color", "-c", url, *options)
+        words = (PROGRAM, "--no-color", "-c", url, *options)
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         with subprocess.Popen(words, text=True, **pipes) as started:
             started.wait(BOUND_S)  # its input stays open until then: it ends with that
