@@ -73,7 +73,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         if counts.get(name)
     }
     if trouble:
-        lines.append("survived  " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in trouble.items()))
+        lines.append("survived  " + ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in trouble.items()))
     return lines
 
 

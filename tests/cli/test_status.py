@@ -39,6 +39,8 @@ def test_status_shows_what_waits_since_when_and_what_is_kept(desk: Place, known:
     out = desk.run("status").stdout
     assert re.search(rf"1 for {to} \(oldest \d+ s ago\)", out)
     assert re.search(r"^stored    \d+ in all \(1 unread, \d+ in channels, 0 dead\)$", out, re.MULTILINE)
+    assert desk.run("send", "matrix/nobody", "hello").code == 1
+    assert re.search(r"^survived  refused \d+", desk.run("status").stdout, re.MULTILINE)
     assert "kept      30 days, dead letters 90 days, 100,000 entries of a channel, 4,096 MiB\n" in out
     assert "MiB of data, database " in out
 
