@@ -268,16 +268,25 @@ class Bridge:
 
     async def _outcome(self, stored: Claim) -> dict[str, Any]:
         """Return what `task.get` tells of a task once it is over."""
-        try:
-            task = await self._client.follow(stored.seq)
-            await task.result()
-            facts = await self._client.call("task.get", seq=stored.seq)
-            if digest_of(decode_job(facts["body"]).prompt) != stored.prompt:
-                raise NotFound("a hub that began anew has another task under its number")
-            return facts
-        except (NotFound, NotAllowed):
-            report = {"text": f"the hub does not have task {stored.seq} any more"}
-            return {"state": TaskState.DEAD, "output": b"", "updated_ms": now_ms(), "attempts": [], "report": report}
+        while True:
+            try:
+                task = await self._client.follow(stored.seq)
+                await task.result()
+                facts = await self._client.call("task.get", seq=stored.seq)
+                if digest_of(decode_job(facts["body"]).prompt) != stored.prompt:
+                    raise NotFound("a hub that began anew has another task under its number")
+                return facts
+            except (NotFound, NotAllowed):
+                report = {"text": f"the hub does not have task {stored.seq} any more"}
+                dead = {"state": TaskState.DEAD, "output": b"", "updated_ms": now_ms(), "attempts": []}
+                return {**dead, "report": report}
+            except PeerError as error:
+                if not error.is_temporary:
+                    raise
+                self._intake.tell_once(
+                    f"the hub tells no results of {stored.folder}: {error}; trying again"
+                )
+            await asyncio.sleep(_PAUSE_S)
 
     async def _answer(self, stored: Claim, facts: dict[str, Any]) -> None:
         written = await self._replies.write(stored, old_result(stored, facts).encode())

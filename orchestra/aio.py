@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import random
 import socket
@@ -817,15 +818,17 @@ class Client:
 
         Who asks more often than the hub answers is slowed down.
         """
-        until = self.loop.time() + CALL_PATIENCE_S
+        until = math.inf  # the time that a hub was away, or others of ours were before it, is none of this call's
         while True:
             self._check()
             try:
                 result: dict[str, Any] = await self._call(self._talk.call(method, params))
                 return result
             except RateLimited:  # safe to repeat: nothing was done
-                if self.loop.time() >= until:
+                now = self.loop.time()
+                if now >= until:
                     raise
+                until = min(until, now + CALL_PATIENCE_S)
             await asyncio.sleep(random.uniform(*_CALL_PAUSE_S))
 
     async def _next_send(self, to: str, body: bytes, kind: int, options: dict[str, Any] | None) -> int:

@@ -21,6 +21,7 @@ from orchestra.errors import (
     NotAllowed,
     OrchestraError,
     PortInUse,
+    RateLimited,
     StaleLease,
     StateFault,
     StorageFault,
@@ -615,5 +616,27 @@ def test_a_client_that_calls_too_often_is_slowed_down(tmp_path: Path, monkeypatc
             answers = await asyncio.gather(*(client.call("whoami") for _ in range(130)))
             assert [each["address"] for each in answers] == ["matrix/m"] * 130
             assert hub.count("refused") > 0
+
+    run(scenario())
+
+
+def test_however_long_a_call_waited_before_it_is_made_again_when_it_is_refused_for_its_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestra.aio.CALL_PATIENCE_S", 0.0)
+
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("matrix/m") as client:
+            call, refusals = client._call, 1
+
+            async def refused_once(ref: int) -> Any:
+                nonlocal refusals
+                if refusals:
+                    refusals -= 1
+                    raise RateLimited("too often")
+                return await call(ref)
+
+            monkeypatch.setattr(client, "_call", refused_once)
+            assert (await soon(client.call("whoami")))["address"] == "matrix/m"
 
     run(scenario())
