@@ -283,9 +283,7 @@ class Bridge:
             except PeerError as error:
                 if not error.is_temporary:
                     raise
-                self._intake.tell_once(
-                    f"the hub tells no results of {stored.folder}: {error}; trying again"
-                )
+                self._intake.tell_once(f"the hub tells no results of {stored.folder}: {error}; trying again")
             await asyncio.sleep(_PAUSE_S)
 
     async def _answer(self, stored: Claim, facts: dict[str, Any]) -> None:

@@ -153,9 +153,7 @@ assert GATEWAY_MESSAGE_BYTES_MAX > BODY_BYTES_MAX
 
 # What a client lets pass before it gives up.
 CONNECT_S: Final = 5.0  # from the first byte to WELCOME
-CALL_PATIENCE_S: Final = (
-    30.0  # how long a call that was refused for its rate is made again
-)
+CALL_PATIENCE_S: Final = 30.0  # how long a call that was refused for its rate is made again
 BACKOFF_S_MIN: Final = 0.05  # before the first try to connect again
 BACKOFF_S_MAX: Final = 2.0  # before any later one; half of it is chance
 assert BACKOFF_S_MAX < LEASE_S
