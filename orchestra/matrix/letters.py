@@ -22,7 +22,7 @@ from orchestra.memory import notebook
 from orchestra.memory.database import Database
 from orchestra.memory.entry import Entry, one_line, shortened, storable
 from orchestra.memory.models import Memory
-from orchestra.memory.store import Store, insert, update
+from orchestra.memory.store import SELECTED, Store, entry_of_row, insert, update
 from orchestra.memory.words import Kind
 
 if TYPE_CHECKING:
@@ -125,6 +125,18 @@ def inbox(store: Store, *, me: str, only_unread: bool = False, with_sent: bool =
     if only_unread:
         where += " AND m.read_ms IS NULL"
     return store.entries(f"WHERE {where} ORDER BY m.created_ms DESC, m.id DESC LIMIT ?", *values, limit)
+
+
+def look(store: Store, *, me: str, since_ms: int, limit: int) -> tuple[list[Entry], int]:
+    """Return what came since then or is unread, the newest first, and how many are unread, shown or not.
+
+    Both are read by one statement, because others write meanwhile.
+    """
+    unread = f"SELECT count(*) FROM memory m WHERE {_IS_RECEIVED} AND m.read_ms IS NULL"
+    where = f"{_IS_RECEIVED} AND (m.read_ms IS NULL OR m.created_ms >= ?)"
+    sql = f"SELECT {SELECTED}, ({unread}) FROM memory m WHERE {where} ORDER BY m.created_ms DESC, m.id DESC LIMIT ?"
+    rows = store.rows(sql, me, me, me, me, since_ms, limit)
+    return [entry_of_row(row[:-1]) for row in rows], int(rows[0][-1]) if rows else 0
 
 
 def unread_count(store: Store) -> int:

@@ -164,3 +164,17 @@ def test_what_the_hub_and_a_memory_know_of_each_other_outlives_a_salvage(store: 
     assert take(store, came(1)) == []
     assert letters.taken_up_to(store, hub=HUB) == 1
     assert [letters.text_of(item.entry) for item in unsent.waiting(store)] == ["waits"]
+
+
+def test_a_look_shows_what_is_new_or_unread_and_counts_the_unread_of_the_same_moment(store: Store) -> None:
+    def looked(since_ms: int, limit: int = 100) -> tuple[list[str], int]:
+        found, unread = letters.look(store, me=ME, since_ms=since_ms, limit=limit)
+        return [letters.text_of(each) for each in found], unread
+
+    assert looked(0) == ([], 0)
+    send(store, "of mine")
+    first, *_ = take(store, came(1, "read"), came(2, "unread"), came(3, "unread too"))
+    letters.mark_read(store, [first], now_ms=NOW)
+    assert looked(NOW) == (["unread too", "unread", "read"], 2)
+    assert looked(NOW + 1) == (["unread too", "unread"], 2)
+    assert looked(NOW, limit=1) == (["unread too"], 2)
