@@ -247,11 +247,10 @@ def test_a_message_of_a_person_reaches_the_model(machine: Place) -> None:
         machine.hub()
         async with model(machine) as web:
             await web.call("get_inbox")
-            person = await peer(machine, "operator/ann")
-            await person.send("matrix/web", "Please stop", wait="delivered", timeout_s=BOUND_S)
+            async with await peer(machine, "operator/ann") as person:
+                await person.send("matrix/web", "Please stop", wait="delivered", timeout_s=BOUND_S)
             (message,) = (await web.until("get_inbox", lambda found: found["unread"]))["messages"]
             assert (message["sender"], message["text"]) == ("operator/ann", "Please stop")
             assert "Please stop" in json.dumps(await web.call("recall"))
-            await person.close()
 
     run(scenario())

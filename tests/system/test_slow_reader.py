@@ -33,13 +33,16 @@ def test_subscribers_that_never_read_cost_the_others_nothing_and_the_hub_a_bound
 
     async def scenario() -> None:
         lost: list[str] = []
-        writer, reader = await peer(place, "matrix/writer"), await peer(place, "matrix/reader")
-        for client in (writer, reader):
-            client.on_lost = lambda reason: lost.append(str(reason))
-        messages = reader.messages()
-        seqs: list[int] = []
-        # Followed before anything is published: what two connections say is taken in any order.
-        async with reader.subscribe(CHANNEL) as entries:
+        async with (
+            await peer(place, "matrix/writer") as writer,
+            await peer(place, "matrix/reader") as reader,
+            # Followed before anything is published: what two connections say is taken in any order.
+            reader.subscribe(CHANNEL) as entries,
+        ):
+            for client in (writer, reader):
+                client.on_lost = lambda reason: lost.append(str(reason))
+            messages = reader.messages()
+            seqs: list[int] = []
             while len(seqs) < ENTRIES_MAX:
                 count = len(seqs)
                 sent = (
@@ -56,17 +59,15 @@ def test_subscribers_that_never_read_cost_the_others_nothing_and_the_hub_a_bound
                     if (await writer.call("status"))["counts"].get("slow_reader"):
                         break
 
-        assert (await peer_facts(writer, "matrix/greedy"))["sessions"] == [], "its backlog had no end"
-        assert len((await peer_facts(writer, "matrix/patient"))["sessions"]) == 1, "it only waits"
-        grown = resident_bytes(hub.pid) - before_bytes
-        assert grown < GROWTH_BYTES_MAX, f"the hub grew by {grown / MIB:.0f} MiB"
-        assert lost == []
-        # What the patient one was not sent for want of credit was kept for it.
-        got, owed = await asyncio.to_thread(_read_all, patient, entries=len(seqs), messages=len(seqs))
-        assert got == seqs
-        assert owed == sorted(set(owed))
-        for client in (writer, reader):
-            await client.close()
+            assert (await peer_facts(writer, "matrix/greedy"))["sessions"] == [], "its backlog had no end"
+            assert len((await peer_facts(writer, "matrix/patient"))["sessions"]) == 1, "it only waits"
+            grown = resident_bytes(hub.pid) - before_bytes
+            assert grown < GROWTH_BYTES_MAX, f"the hub grew by {grown / MIB:.0f} MiB"
+            assert lost == []
+            # What the patient one was not sent for want of credit was kept for it.
+            got, owed = await asyncio.to_thread(_read_all, patient, entries=len(seqs), messages=len(seqs))
+            assert got == seqs
+            assert owed == sorted(set(owed))
 
     try:
         asyncio.run(scenario())
