@@ -45,6 +45,7 @@ from .conversation import (
     Refused,
     Replied,
     Requested,
+    Slowed,
     Stored,
     Unfollowed,
     Welcomed,
@@ -395,6 +396,7 @@ class Client:
             Requested: self._was_requested,
             Answered: self._was_answered,
             Missed: self._has_missed,
+            Slowed: lambda _: self.loop.call_later(random.uniform(*_CALL_PAUSE_S), self._watch_again),
             Unfollowed: self._was_unfollowed,
             Ended: self._has_ended,
         }
@@ -1111,6 +1113,10 @@ class Client:
         place = self._line.places.get(missed.channel)
         if place is not None:
             place.missed = max(place.missed, missed.missed)
+
+    def _watch_again(self) -> None:
+        self._talk.watch_again()
+        self._flush()
 
     def _was_unfollowed(self, unfollowed: Unfollowed) -> None:
         place = self._line.places.get(unfollowed.channel)

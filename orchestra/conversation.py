@@ -13,7 +13,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from .errors import ConnectionLost, NoSession, OrchestraError, error_of
+from .errors import ConnectionLost, NoSession, OrchestraError, RateLimited, error_of
 from .limits import CALLS_OPEN_MAX, LIST_ITEMS_MAX, SENDS_UNANSWERED_MAX, WATCHED_AT_ONCE_MAX
 from .stage import ACKED
 from .task import TaskState
@@ -233,6 +233,10 @@ class Missed(NamedTuple):
     missed: int
 
 
+class Slowed(NamedTuple):
+    """The hub has no time yet for a CALL that watches something; `watch_again` says it again, a little later."""
+
+
 class Unfollowed(NamedTuple):
     """The hub refused to go on with a channel, maybe after a reconnect; there are no more entries."""
 
@@ -246,8 +250,11 @@ class Ended(NamedTuple):
     error: OrchestraError
 
 
+_WATCHES = "task.watch", "message.watch", "presence.watch"
+
 Happening = (
     Welcomed
+    | Slowed
     | Stored
     | Refused
     | Message
@@ -332,6 +339,8 @@ class Conversation:
         self._waiting_calls: deque[int] = deque()
         self._calls_said: set[int] = set()
         """Those of them that this connection has heard; the others wait, since the hub takes only so many at once."""
+        self._slowed: list[int] = []
+        """Those of them that were refused for their rate and wait for `watch_again`."""
         self._requests: dict[int, Record] = {}
         self._held: dict[int, int] = {}
         """Tasks this client works on: seq → lease."""
@@ -713,6 +722,11 @@ class Conversation:
                 return
             self._calls_said.discard(ref)
             self._say_calls()
+            if asked[2] in _WATCHES and code == RateLimited.code:  # often nobody waits for it who could
+                self._calls[ref] = asked
+                self._slowed.append(ref)
+                found.append(Slowed())
+                return
             if asked[2] == "subscribe" and self._subscribing.get(asked[3]["channel"]) == ref:
                 self._forget_channel(asked[3]["channel"])
                 found.append(Unfollowed(asked[3]["channel"], error))
@@ -735,6 +749,7 @@ class Conversation:
         self._outbox = list(self._sends.values())
         self._calls_said.clear()
         self._waiting_calls = deque(self._calls)
+        self._slowed.clear()
         self._say_calls()
         self._outbox += unsent
         self.watch(sorted(self._watched))
@@ -746,6 +761,12 @@ class Conversation:
             self.watch_presence()
         self._catch_up()
         found.append(Welcomed(address, generation, lost))
+
+    def watch_again(self) -> None:
+        """Say again what the hub had no time for."""
+        self._waiting_calls += self._slowed
+        self._slowed.clear()
+        self._say_calls()
 
     def _say_calls(self) -> None:
         """Say the CALLs that wait, as many as may be open at once."""

@@ -26,6 +26,7 @@ from orchestra.conversation import (
     Replied,
     Requested,
     SeenSeqs,
+    Slowed,
     Stored,
     Welcomed,
 )
@@ -450,6 +451,22 @@ def test_watched_tasks_are_asked_for_after_a_reconnect_until_they_are_over() -> 
     assert happened[0] == Finished(5, 2, "completed", {}, b"out")
     _reopen(talk)
     assert talk.take() == []
+
+
+def test_watched_tasks_are_asked_for_again_when_the_hub_had_no_time_for_it() -> None:
+    talk = _open()
+    talk.watches(5)
+    _reopen(talk)
+    (call,) = talk.take()
+    assert talk.received([[ERROR, CALL, call[1], "rate_limited", "wait 0.001 s"]]) == [Slowed()]
+    assert talk.take() == [], "not at once"
+    talk.watch_again()
+    assert talk.take() == [call]
+    talk.received([[ERROR, CALL, call[1], "rate_limited", "wait 0.001 s"]])
+    _reopen(talk)
+    assert call in talk.take()
+    talk.watch_again()
+    assert talk.take() == [], "the new connection said it"
 
 
 def test_a_task_whose_answer_was_lost_is_watched_when_it_is_said_again() -> None:

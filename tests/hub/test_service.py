@@ -11,7 +11,8 @@ import socket
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import zmq
@@ -638,5 +639,18 @@ def test_however_long_a_call_waited_before_it_is_made_again_when_it_is_refused_f
 
             monkeypatch.setattr(client, "_call", refused_once)
             assert (await soon(client.call("whoami")))["address"] == "matrix/m"
+
+    run(scenario())
+
+
+def test_a_task_is_watched_though_that_is_refused_for_its_rate_at_first(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("matrix/m") as client:
+            submitted = await soon(client.submit("queue/q", prompt="true"))
+            waits_s = iter((0.0, 0.001))  # of task.get and of the first task.watch
+            bucket = SimpleNamespace(take=lambda **_: next(waits_s, 0.0))
+            hub.decider.state.roster.peers["matrix/m"].calls = cast("Any", bucket)
+            assert (await soon(client.follow(submitted.seq))).seq == submitted.seq
+            assert next(waits_s, None) is None
 
     run(scenario())
