@@ -60,32 +60,34 @@ def test_after_a_frozen_hub_goes_on_nothing_is_lost_doubled_or_done_by_two_at_on
     told = place.folder / "told"
 
     async def scenario() -> None:
-        reader_client = await peer(place, READER)
-        reader = Reader(reader_client)
-        async with await peer(place, "matrix/sender") as sender, aio.connect(state=place.state) as client:
-            task = await client.submit(argv=["sh", "-c", TASK, str(told)])
-            await asyncio.to_thread(wait_until, lambda: words(told), "the task to begin")
-            place.pids += [int(pid) for _, pid in words(told)]
-            first = [await sender.send(READER, str(number)) for number in range(SENDS // 2)]
-            hub.signal(signal.SIGSTOP)
-            rest = asyncio.ensure_future(
-                asyncio.gather(*(sender.send(READER, str(number)) for number in range(SENDS // 2, SENDS)))
-            )
-            await asyncio.sleep(LEASE_S + 0.5)  # what is tested: more than a lease, and too little for all to notice
-            assert not rest.done()
-            hub.signal(signal.SIGCONT)
+        async with await peer(place, READER) as reader_client:
+            reader = Reader(reader_client)
+            async with await peer(place, "matrix/sender") as sender, aio.connect(state=place.state) as client:
+                task = await client.submit(argv=["sh", "-c", TASK, str(told)])
+                await asyncio.to_thread(wait_until, lambda: words(told), "the task to begin")
+                place.pids += [int(pid) for _, pid in words(told)]
+                first = [await sender.send(READER, str(number)) for number in range(SENDS // 2)]
+                hub.signal(signal.SIGSTOP)
+                rest = asyncio.ensure_future(
+                    asyncio.gather(*(sender.send(READER, str(number)) for number in range(SENDS // 2, SENDS)))
+                )
+                # What is tested: more than a lease, and too little for all to notice.
+                await asyncio.sleep(LEASE_S + 0.5)
+                assert not rest.done()
+                hub.signal(signal.SIGCONT)
 
-            seqs = [*first, *await asyncio.wait_for(rest, BOUND_S)]
-            assert seqs == sorted(set(seqs))
-            await reader.wait_for("all messages", lambda: len(reader.bodies.get("matrix/sender", ())) >= SENDS)
-            assert reader.bodies["matrix/sender"] == list(range(SENDS))
+                seqs = [*first, *await asyncio.wait_for(rest, BOUND_S)]
+                assert seqs == sorted(set(seqs))
+                await reader.wait_for("all messages", lambda: len(reader.bodies.get("matrix/sender", ())) >= SENDS)
+                assert reader.bodies["matrix/sender"] == list(range(SENDS))
 
-            result = await asyncio.wait_for(task.result(), BOUND_S)
-            assert result.attempt > 1, "its agent stopped it, since the hub was silent for longer than the lease"
-            assert (result.is_ok, result.text) == (True, f"attempt {result.attempt}\n")
-            assert len(words(told)) == 2, "an attempt that was given to a dead connection may be skipped, but not begun"
-            await reader.stop()
-            await reader_client.close()
+                result = await asyncio.wait_for(task.result(), BOUND_S)
+                assert result.attempt > 1, "its agent stopped it, since the hub was silent for longer than the lease"
+                assert (result.is_ok, result.text) == (True, f"attempt {result.attempt}\n")
+                assert len(words(told)) == 2, (
+                    "an attempt that was given to a dead connection may be skipped, but not begun"
+                )
+                await reader.stop()
 
     asyncio.run(scenario())
     assert "Traceback" not in hub.stderr

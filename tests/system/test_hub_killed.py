@@ -20,32 +20,31 @@ def test_every_send_that_was_answered_is_delivered_once_and_in_order_though_the_
     hubs = [place.hub("--durability", "full", port=port)]
 
     async def scenario() -> None:
-        reader_client = await peer(place, READER)
-        reader = Reader(reader_client)
-        answered: dict[int, int] = {}
-        parts = {SENDS // 5: asyncio.Event(), SENDS // 2: asyncio.Event()}
+        async with await peer(place, READER) as reader_client:
+            reader = Reader(reader_client)
+            answered: dict[int, int] = {}
+            parts = {SENDS // 5: asyncio.Event(), SENDS // 2: asyncio.Event()}
 
-        async def send(client: aio.Client, number: int) -> None:
-            answered[number] = await client.send(READER, str(number).encode() + b" " * 200)
-            if (reached := parts.get(len(answered))) is not None:
-                reached.set()
+            async def send(client: aio.Client, number: int) -> None:
+                answered[number] = await client.send(READER, str(number).encode() + b" " * 200)
+                if (reached := parts.get(len(answered))) is not None:
+                    reached.set()
 
-        async with await peer(place, "matrix/sender") as client, asyncio.TaskGroup() as sends:
-            for number in range(SENDS):
-                sends.create_task(send(client, number))
-            for reached in parts.values():
-                await asyncio.wait_for(reached.wait(), BOUND_S)
-                assert len(answered) < SENDS, "all was sent before the hub could be killed in the middle of it"
-                hubs[-1].kill()
-                hubs.append(place.hub("--durability", "full", port=port))
+            async with await peer(place, "matrix/sender") as client, asyncio.TaskGroup() as sends:
+                for number in range(SENDS):
+                    sends.create_task(send(client, number))
+                for reached in parts.values():
+                    await asyncio.wait_for(reached.wait(), BOUND_S)
+                    assert len(answered) < SENDS, "all was sent before the hub could be killed in the middle of it"
+                    hubs[-1].kill()
+                    hubs.append(place.hub("--durability", "full", port=port))
 
-        assert len(answered) == SENDS
-        await reader.wait_for("the last message", lambda: len(reader.bodies.get("matrix/sender", ())) >= SENDS)
-        assert reader.bodies["matrix/sender"] == list(range(SENDS))
-        in_order = [answered[number] for number in range(SENDS)]
-        assert in_order == sorted(set(in_order)), "two sends share a seq, or a later one has a smaller"
-        await reader.stop()
-        await reader_client.close()
+            assert len(answered) == SENDS
+            await reader.wait_for("the last message", lambda: len(reader.bodies.get("matrix/sender", ())) >= SENDS)
+            assert reader.bodies["matrix/sender"] == list(range(SENDS))
+            in_order = [answered[number] for number in range(SENDS)]
+            assert in_order == sorted(set(in_order)), "two sends share a seq, or a later one has a smaller"
+            await reader.stop()
 
     asyncio.run(scenario())
 
@@ -78,16 +77,15 @@ def test_what_was_answered_is_delivered_also_when_its_sender_never_comes_back(pl
 
         assert len(answered) < SENDS, "all was sent before the hub could be killed in the middle of it"
         place.hub("--durability", "full", port=port)
-        reader_client = await peer(place, READER)
-        reader = Reader(reader_client)
-        await reader.wait_for(
-            "all that was answered",
-            lambda: set(answered) <= set(reader.bodies.get("matrix/sender", ())),
-        )
-        got = reader.bodies["matrix/sender"]
-        assert got == sorted(set(got)), "twice, or out of order"
-        await reader.stop()
-        await reader_client.close()
+        async with await peer(place, READER) as reader_client:
+            reader = Reader(reader_client)
+            await reader.wait_for(
+                "all that was answered",
+                lambda: set(answered) <= set(reader.bodies.get("matrix/sender", ())),
+            )
+            got = reader.bodies["matrix/sender"]
+            assert got == sorted(set(got)), "twice, or out of order"
+            await reader.stop()
 
     asyncio.run(scenario())
 
