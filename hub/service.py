@@ -71,8 +71,6 @@ _GC_THRESHOLDS = (20_000, 20, 50)  # a turn makes many short-lived lists and no 
 _KICK_AFTER_S = 0.2
 _NEXT_SLICE_S = 0.01  # with slices of 2 ms, retention takes a fifth of an idle core until it has caught up
 _ATTENTIVE_S = 300e-6  # makes a round trip 5 % shorter, and costs at most this much of a core per commit
-_YIELD_S_MAX = 100e-6  # who gets the core back later shares it
-_INATTENTIVE_S = 1.0
 _TELL_AGAIN_S = 60.0
 _TRY_AGAIN_MS = 60_000
 _LISTEN_AGAIN_S = 0.01
@@ -150,7 +148,6 @@ class Hub:
         self._retention = Retention(settings.keep, self._store.rows, self._store.used_bytes)
         self._fault: StorageFault | None = None
         self._attentive_until = 0.0
-        self._inattentive_until = 0.0
         self._told_counts: Counter[str] = Counter()
         self._tell_again_at: dict[str, float] = {}
         self._sweep_at = 0.0
@@ -355,18 +352,12 @@ class Hub:
         """Whether there is input; after a commit, look a moment longer before the loop waits for it.
 
         What was just sent is often answered at once, and a core that waits has to be woken. Whoever else wants the
-        core gets it; and while there is somebody like that the hub does not look longer at all: the scheduler gives a
-        core to who was woken before those who only let others go first, so that on a busy machine it would answer
-        later, by whole slices of time.
+        core gets it, and while a browser has something to be written the hub does not look longer at all.
         """
         while self._router is not None and not self.has_input():
-            now = time.monotonic()
-            if now >= self._attentive_until or (self._gateway is not None and self._gateway.is_busy):
+            if time.monotonic() >= self._attentive_until or (self._gateway is not None and self._gateway.is_busy):
                 return False
             os.sched_yield()
-            if time.monotonic() - now > _YIELD_S_MAX:
-                self._attentive_until, self._inattentive_until = 0.0, now + _INATTENTIVE_S
-                return False
         return self._router is not None
 
     def _take_turn(self) -> None:
@@ -449,9 +440,7 @@ class Hub:
             held = writes.held
             if writes.is_urgent() or turn.queries or turn.fetches or held > ACKS_HELD_MAX:
                 self._commit()
-                now = time.monotonic()
-                if now >= self._inattentive_until:
-                    self._attentive_until = now + _ATTENTIVE_S
+                self._attentive_until = time.monotonic() + _ATTENTIVE_S
             elif held and self._acks_due is None:
                 self._acks_due = asyncio.get_running_loop().call_later(ACKS_HELD_S, self._commit_acks)
             for query in turn.queries:
