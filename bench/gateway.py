@@ -6,9 +6,10 @@ both are processes of their own on this machine, and read one clock.
 
 *Busy browsers*: tasks go there and back between peers with keys, as in latency.py, in blocks that alternate between
 quiet (the browsers are connected and ask for nothing) and busy (each watches everything that happens, as the live page
-does, pings every second, and sends a message to another one every two seconds).
+does, pings every second, and sends a message to another one every two seconds). They stand for other machines, so they
+get what is left of the cores.
 
-    python bench/gateway.py [--rounds N] [--browsers N] [--quick] [--json FILE]
+    python bench/gateway.py [--rounds N] [--browsers N] [--shares-cores] [--quick] [--json FILE]
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import sys
 import time
 from multiprocessing.connection import Connection
@@ -25,7 +25,18 @@ from typing import Any, Final
 
 from latency import rounds_of, run_agent
 from rich.table import Table
-from rig import BODY_BYTES, Child, Rig, RunningHub, machine, machine_line, open_client, percentile, wide_console
+from rig import (
+    BODY_BYTES,
+    Child,
+    Rig,
+    RunningHub,
+    machine,
+    machine_line,
+    open_client,
+    percentile,
+    stand_apart,
+    wide_console,
+)
 from websockets.asyncio.client import ClientConnection, connect
 
 from orchestra.aio import Client
@@ -77,9 +88,10 @@ async def _web(pipe: Connection, url: str, token: str) -> None:
                 pipe.send(came)
 
 
-def run_browsers(pipe: Connection, url: str, tokens: list[str], count: int) -> None:
-    """Role: browsers that are quiet or busy, as the measurement says. They stand for other machines."""
-    os.nice(19)
+def run_browsers(pipe: Connection, url: str, tokens: list[str], count: int, shares_cores: bool) -> None:
+    """Role: browsers that are quiet or busy, as the measurement says."""
+    if not shares_cores:
+        stand_apart()
     asyncio.run(_browsers(pipe, url, tokens, count))
 
 
@@ -138,7 +150,9 @@ async def pushes(client: Client, to: str, recipient: Child, count: int) -> list[
     return taken
 
 
-async def measure(rig: Rig, hub: RunningHub, *, rounds: int, browsers: int) -> dict[str, list[float]]:
+async def measure(
+    rig: Rig, hub: RunningHub, *, rounds: int, browsers: int, shares_cores: bool
+) -> dict[str, list[float]]:
     """Return the samples of each figure, in seconds."""
     names = [f"operator/browser-{number}" for number in range(PEERS)]
     keys = await hub.register(_SENDER, _KEYED, _WEB, _AGENT, *names)
@@ -161,7 +175,7 @@ async def measure(rig: Rig, hub: RunningHub, *, rounds: int, browsers: int) -> d
         for _ in range(BLOCKS):
             found["keyed"] += await pushes(client, _KEYED, keyed, block)
             found["web"] += await pushes(client, _WEB, web, block)
-        crowd = rig.start("browsers", run_browsers, url, [tokens[name] for name in names], browsers)
+        crowd = rig.start("browsers", run_browsers, url, [tokens[name] for name in names], browsers, shares_cores)
         crowd.hear()
         await rounds_of(client, min(rounds, WARM_UP))
         heard = 0
@@ -182,6 +196,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=ROUNDS_DEFAULT, help="of each figure (%(default)s)")
     parser.add_argument("--browsers", type=int, default=BROWSERS, help="that are connected (%(default)s)")
+    parser.add_argument(
+        "--shares-cores", action="store_true", help="let the browsers take the cores as any program of this machine"
+    )
     parser.add_argument("--quick", action="store_true", help="seconds: does it still work? No figures to quote")
     parser.add_argument("--json", type=Path, help="where all samples go")
     parser.add_argument("--folder", type=Path, help="where the database is put")
@@ -190,7 +207,9 @@ def main() -> None:
     rounds = ROUNDS_QUICK if chosen.quick else chosen.rounds
     with Rig(folder=chosen.folder, profiles=chosen.profile) as rig:
         hub = rig.start_hub("full", has_gateway=True)
-        found = asyncio.run(measure(rig, hub, rounds=rounds, browsers=chosen.browsers))
+        found = asyncio.run(
+            measure(rig, hub, rounds=rounds, browsers=chosen.browsers, shares_cores=chosen.shares_cores)
+        )
     table = Table("", "p50 µs", "p99 µs", "max µs", "p50 ÷", "p99 ÷", title=machine_line())
     for name, title, other in (
         ("keyed", "push to a peer with a key", ""),

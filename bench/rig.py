@@ -211,6 +211,14 @@ def run_hub(pipe: Connection, folder: Path, durability: Durability, has_gateway:
     asyncio.run(serve(settings, ready=lambda hub: pipe.send("ready")))
 
 
+def stand_apart() -> None:
+    """Stand for programs of other machines: take only what nobody else wants of this machine's cores.
+
+    The lowest priority is not enough: who has it and runs goes on for milliseconds before others get the core.
+    """
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
 def one_endpoint(card: HubCard, transport: Transport) -> HubCard:
     """Return `card` with only its endpoint of `transport`."""
     return HubCard(tuple(each for each in card.endpoints if each.startswith(f"{transport}://")), card.public_key)

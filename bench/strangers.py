@@ -3,9 +3,10 @@
 Ten matrices each give a task to an agent of their own, twenty times a second, and wait for its result: 20 peers over
 TCP with CURVE. Meanwhile one process of strangers holds 1,000 connections whose handshake never goes on (each that the
 hub closes is opened again a second later), and 200 more connect with a key the hub does not know, are refused, and come
-again at once. Blocks of quiet and of attack alternate, so that a slow minute of the machine hits both.
+again at once. Blocks of quiet and of attack alternate, so that a slow minute of the machine hits both. Strangers stand
+for other machines, so they get what is left of the cores.
 
-    python bench/strangers.py [--seconds N] [--blocks N] [--json FILE]
+    python bench/strangers.py [--seconds N] [--blocks N] [--shares-cores] [--json FILE]
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import random
 import resource
 import selectors
@@ -30,7 +30,18 @@ from typing import Any, Final
 import zmq
 from rich.console import Console
 from rich.table import Table
-from rig import DURABILITIES, Durability, Rig, RigFault, machine, machine_line, open_client, percentile, wide_console
+from rig import (
+    DURABILITIES,
+    Durability,
+    Rig,
+    RigFault,
+    machine,
+    machine_line,
+    open_client,
+    percentile,
+    stand_apart,
+    wide_console,
+)
 from zmq.utils.monitor import recv_monitor_message
 
 from orchestra.aio import Client
@@ -46,7 +57,6 @@ BLOCKS_DEFAULT: Final = 4
 SECONDS_DEFAULT: Final = 8.0
 SETTLE_S: Final = 1.5  # at the start of each block, not counted: until the attack is at its height, or over
 FILES: Final = HALF_OPEN + 40 * STRANGERS
-NICE: Final = 19  # strangers are on other machines: they must not take the hub's cores, only its time
 ROUND_S_MAX: Final = 10.0
 REOPEN_S: Final = 1.0
 _GREETING: Final = b"\xff\0\0\0\0\0\0\0\x01\x7f\x03\x01" + b"CURVE".ljust(20, b"\0") + bytes(32)
@@ -74,9 +84,10 @@ async def _serve(pipe: Connection, card: HubCard, keys: dict[str, KeyPair]) -> N
     await asyncio.Event().wait()
 
 
-def run_strangers(pipe: Connection, host: str, port: int, hub_public_key: str, nice: int) -> None:
+def run_strangers(pipe: Connection, host: str, port: int, hub_public_key: str, shares_cores: bool) -> None:
     """Role: attack when told "attack", until told "rest"; then tell how much it was."""
-    os.nice(nice)
+    if not shares_cores:
+        stand_apart()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(FILES, hard) if hard != resource.RLIM_INFINITY else FILES, hard))
     pipe.send("ready")
@@ -211,7 +222,7 @@ async def work(clients: dict[str, Client], seconds: float) -> list[float]:
     return taken
 
 
-async def measure(rig: Rig, durability: Durability, *, seconds: float, blocks: int, nice: int) -> Found:
+async def measure(rig: Rig, durability: Durability, *, seconds: float, blocks: int, shares_cores: bool) -> Found:
     """Take alternating blocks of quiet and of attack."""
     found = Found()
     hub = rig.start_hub(durability)
@@ -220,7 +231,7 @@ async def measure(rig: Rig, durability: Durability, *, seconds: float, blocks: i
     card = hub.over("tcp")
     host, _, port = card.endpoints[0].removeprefix("tcp://").rpartition(":")
     served = rig.start("agents", run_agents, card, {each: keys[each] for each in agents})
-    strangers = rig.start("strangers", run_strangers, host, int(port), card.public_key, nice)
+    strangers = rig.start("strangers", run_strangers, host, int(port), card.public_key, shares_cores)
     served.hear()
     strangers.hear()
     clients = {
@@ -294,17 +305,20 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=BLOCKS_DEFAULT, help="of quiet, and of attack (%(default)s)")
     parser.add_argument("--durability", choices=DURABILITIES, default="full", help="(%(default)s)")
     parser.add_argument(
-        "--nice",
-        type=int,
-        default=NICE,
-        help="priority of the strangers' process; 0 lets it take the cores from the good peers (%(default)s)",
+        "--shares-cores", action="store_true", help="let the strangers take the cores as any program of this machine"
     )
     parser.add_argument("--folder", type=Path, help="where the database is put (the system's temporary folder)")
     parser.add_argument("--json", type=Path, help="keep all figures in this file")
     options = parser.parse_args()
     with Rig(folder=options.folder) as rig:
         found = asyncio.run(
-            measure(rig, options.durability, seconds=options.seconds, blocks=options.blocks, nice=options.nice)
+            measure(
+                rig,
+                options.durability,
+                seconds=options.seconds,
+                blocks=options.blocks,
+                shares_cores=options.shares_cores,
+            )
         )
     figures = figures_of(found, options.durability)
     show(figures, wide_console())

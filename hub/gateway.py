@@ -212,7 +212,10 @@ class Gateway:
             link.is_queued = False
             self._write(link, until)
             written += 1
-            if time.monotonic() >= until or (written >= _WRITTEN_MIN and self._hall.has_input()):
+            if written >= _WRITTEN_MIN and self._hall.has_input():
+                self._hall.wake()  # having looked, we were told of it, and libzmq's descriptor will not tell again
+                break
+            if time.monotonic() >= until:
                 break
         if not self._owing:
             self._shared.clear()

@@ -7,9 +7,11 @@ import json
 import os
 import socket
 import ssl
+from collections import Counter, deque
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,10 +24,12 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
 from orchestra.errors import BadOption, PortInUse
+from orchestra.hub.gateway import Gateway
 from orchestra.hub.service import Hub
 from orchestra.hub.settings import GatewaySettings, HubSettings
-from orchestra.limits import GATEWAY_BURST_S, GATEWAY_MESSAGES_PER_S
+from orchestra.limits import GATEWAY_BURST_S, GATEWAY_MESSAGES_PER_S, GATEWAY_TURN_FRAMES_MAX
 from orchestra.state import StateFolder
+from orchestra.wire import PONG
 
 from .browsers import GATEWAY, Browser, address_of, browser, get, token_of, unread
 from .livehub import LiveHub, live_hub, run, soon, until
@@ -550,3 +554,55 @@ def test_the_gateway_is_not_opened_to_other_machines_without_tls_by_accident() -
         GatewaySettings(host="0.0.0.0")
     assert not GatewaySettings(host="0.0.0.0", is_insecure=True).is_loopback
     assert GatewaySettings(host="::1").is_loopback
+
+
+class _Hall:
+    """A hub that peers with keys have said something to, until it takes a turn."""
+
+    def __init__(self) -> None:
+        self.woken = 0
+
+    def has_input(self) -> bool:
+        return True
+
+    def wake(self) -> None:
+        self.woken += 1
+
+
+def test_writing_to_many_stops_for_what_peers_with_keys_have_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libzmq tells once that a frame came: who looks for one has to pass that on, or nobody takes the frame."""
+
+    async def scenario() -> None:
+        hall = _Hall()
+        written: list[Any] = []
+        gateway = Gateway(GATEWAY, hall, counts=Counter())  # type: ignore[arg-type]
+        try:
+            monkeypatch.setattr(gateway, "_write", lambda link, until: written.append(link))
+            for _ in range(10):
+                link: Any = SimpleNamespace(is_closed=False, is_queued=False, owed=deque())
+                assert gateway.send(link, [[PONG, 1]])
+            gateway.pump()
+            assert (len(written), hall.woken) == (4, 1)
+            await until(lambda: len(written) == 10)
+            assert hall.woken == 2
+        finally:
+            gateway.close()
+
+    run(scenario())
+
+
+def test_a_turn_takes_a_part_of_what_browsers_have_said() -> None:
+    async def scenario() -> None:
+        gateway = Gateway(GATEWAY, _Hall(), counts=Counter())  # type: ignore[arg-type]
+        try:
+            for number in range(GATEWAY_TURN_FRAMES_MAX):
+                said = deque([b"first %d" % number, b"second %d" % number])
+                link: Any = SimpleNamespace(said=said, identity="operator/a", free=lambda: None)
+                gateway._speaking.append(link)
+            taken = [each.frame for each in gateway.drain(GATEWAY_TURN_FRAMES_MAX)]
+            assert taken == [b"first %d" % number for number in range(GATEWAY_TURN_FRAMES_MAX)]
+            assert gateway.has_input
+        finally:
+            gateway.close()
+
+    run(scenario())
