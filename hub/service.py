@@ -646,7 +646,7 @@ class Hub:
         """
         now_ms = _wall_ms()
         try:
-            return self._decider.tokens.verify(token, now_ms=now_ms, is_url=is_url)
+            return self._decider.tokens.verify(token, now_ms=now_ms, is_url=is_url, source=source)
         except PeerError as error:
             self._counts["tokens_refused"] += 1
             self._decider.audit.note_bad_token(source, str(error), now_ms=now_ms)

@@ -2,9 +2,10 @@
 
 A token makes a session as a key does. How a transport that takes tokens uses this, all of it inside a turn:
 
-1. `admission = decider.tokens.verify(text, now_ms=turn.now_ms, is_url=…)`. `is_url` where the token came in a URL: one
-   that opens connections for longer than `TOKEN_URL_S_MAX` is refused there. Raises `TokenRefused` or `TokenExpired`
-   (answer 401 before an upgrade); tell `decider.audit.note_bad_token(source, …)` where it came from.
+1. `admission = decider.tokens.verify(text, now_ms=turn.now_ms, is_url=…, source=…)`. `is_url` where the token came in a
+   URL: one that opens connections from everywhere for longer than `TOKEN_URL_S_MAX` is refused there. `source` is the
+   address of the other side: from this machine a token opens connections until its end. Raises `TokenRefused` or
+   `TokenExpired` (answer 401 before an upgrade); tell `decider.audit.note_bad_token(source, …)` where it came from.
 2. Every frame of that connection goes to `decider.receive(link, admission.identity, records, faults, turn)`, HELLO
    first, as from any other transport. The identity is `"operator/me token:ID"`. The session may do what both its peer
    and its token may (`session.rights`).
@@ -23,6 +24,7 @@ only what it says; codes are kept as their SHA-256, until they are used or the h
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -114,8 +116,8 @@ class Tokens:
 
     # What a transport calls.
 
-    def verify(self, text: str, *, now_ms: int, is_url: bool = False) -> Admission:
-        """Return whom a token lets in.
+    def verify(self, text: str, *, now_ms: int, is_url: bool = False, source: str = "") -> Admission:
+        """Return whom a token lets in that came from the address `source`.
 
         Raises:
             TokenRefused: if it is none of this hub's, was revoked, or its peer is not known (any more).
@@ -125,11 +127,16 @@ class Tokens:
         if claims.audience != self._hub:
             raise TokenRefused("this token is for another hub")
         self._check(claims)
-        if now_ms >= claims.expires_ms:
+        if now_ms >= claims.ends_ms:
             raise TokenExpired(str(EXPIRED))
+        if now_ms >= claims.expires_ms and not _is_near(source):
+            raise TokenExpired(
+                f"this token opened connections from other machines for {TOKEN_URL_S_MAX:.0f} s, and opens them only "
+                "on the hub's own now; connect to localhost there, or make a new one: orchestra token create --url"
+            )
         if is_url and claims.expires_ms - claims.issued_ms > TOKEN_URL_S_MAX * 1000:
             raise TokenRefused(
-                f"a token in a URL may open connections for {TOKEN_URL_S_MAX:.0f} s at most, for URLs end up in logs; "
+                "a token that opens connections from anywhere until its end comes in no URL, for those end up in logs; "
                 "make one with: orchestra token create --url"
             )
         identity = f"{claims.subject}{_MARK}{claims.token_id}"
@@ -220,7 +227,8 @@ class Tokens:
     def create(
         self, peer: Peer, *, by: str, ttl_ms: int, is_url: bool, given: tuple[str, ...] | None, turn: Turn
     ) -> tuple[str, Token, int]:
-        """Make a token for `peer`; return it, what the hub remembers of it, and until when it opens connections.
+        """Make a token for `peer`; return it, what the hub remembers of it, and until when others than this machine may
+        open connections with it.
 
         Raises:
             BadOption: if it would live too long, or be too long.
@@ -231,7 +239,7 @@ class Tokens:
         expires_in_ms = min(ttl_ms, int(TOKEN_URL_S_MAX * 1000)) if is_url else ttl_ms
         text, token = self._make(peer, by=by, ttl_ms=ttl_ms, given=given, turn=turn, expires_in_ms=expires_in_ms)
         until_ms = token.made_ms + expires_in_ms
-        way = f", to be used in a URL within {expires_in_ms // 1000} s" if is_url else ""
+        way = f", for a URL, from other machines within {expires_in_ms // 1000} s" if is_url else ""
         may = "" if given is None else f", may {' '.join(given) or 'nothing'}"
         detail = f"token {token.id} for {ttl_ms // 1000} s{way}{may}"
         self._audit.note("issued", by=by, about=peer.text, detail=detail, now_ms=turn.now_ms)
@@ -310,6 +318,15 @@ class Tokens:
         for identity in ended:
             del self._admitted[identity]
         return ended
+
+
+def _is_near(source: str) -> bool:
+    """Whether an address is this machine's loopback, also as a socket of IPv6 tells of IPv4 (RFC 4291, 2.5.5.2)."""
+    try:
+        address = ipaddress.ip_address(source)
+    except ValueError:  # a connection that is gone has none
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _digest(code: str) -> bytes:

@@ -43,7 +43,7 @@ class Claims:
         subject: the address of the peer it is for.
         audience: the hub it is for (`sub`, `aud`, `jti`, `iat` and `exp` are PASETO's names).
         token_id: what it is revoked by.
-        expires_ms: until when it opens connections.
+        expires_ms: until when it opens connections; from the hub's own machine until `ends_ms`.
         ends_ms: when what it opened ends; later than `expires_ms` where it travels in a URL.
         grants: all that it may do of what its peer may; None: all of that.
     """

@@ -48,7 +48,7 @@ def token() -> None:
     "--url",
     "is_url",
     is_flag=True,
-    help=f"For a URL (?token=…): it opens connections for {TOKEN_URL_S_MAX / 60:.0f} minutes only.",
+    help=f"For a URL (?token=…): it opens connections from other machines for {TOKEN_URL_S_MAX / 60:.0f} minutes only.",
 )
 @client_options
 def create(
@@ -72,7 +72,7 @@ def create(
         print_json(made)
         return
     click.echo(made["token"])
-    opens = f", opens connections until {_clock(made['expires_ms'])}" if is_url else ""
+    opens = f", opens connections from other machines until {_clock(made['expires_ms'])}" if is_url else ""
     say(f"token {made['id']} of {made['address']} ends {_clock(made['ends_ms'])}{opens}")
     say(f"it may: {' '.join(made['grants']) or 'nothing'}")
     say(f"take it back with: orchestra token revoke {made['id']}")

@@ -29,7 +29,7 @@ def test_a_token_for_a_url_says_until_when_it_opens_connections(place: Place) ->
     made = place.run("token", "create", "--url", "--json").data
     assert made["ends_ms"] - made["expires_ms"] == 8 * 3_600_000 - 600_000
     text = place.run("token", "create", "--url")
-    assert "opens connections until" in text.stderr
+    assert "opens connections from other machines until" in text.stderr
     operator = made["address"]
     assert place.run("token", "revoke", "--all", operator).stdout == f"all of {operator} revoked\n"
     assert "no token is in use" in place.run("token", "list").stderr

@@ -7,7 +7,9 @@ import json
 import os
 import socket
 import ssl
+import time
 from collections import Counter, deque
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -23,11 +25,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
-from orchestra.errors import BadOption, PortInUse
+from orchestra.errors import BadOption, PortInUse, TokenExpired
 from orchestra.hub.gateway import Gateway
 from orchestra.hub.service import Hub
 from orchestra.hub.settings import GatewaySettings, HubSettings
-from orchestra.limits import GATEWAY_BURST_S, GATEWAY_MESSAGES_PER_S, GATEWAY_TURN_FRAMES_MAX
+from orchestra.limits import GATEWAY_BURST_S, GATEWAY_MESSAGES_PER_S, GATEWAY_TURN_FRAMES_MAX, TOKEN_URL_S_MAX
 from orchestra.state import StateFolder
 from orchestra.wire import PONG
 
@@ -116,6 +118,46 @@ def test_an_agent_of_the_earlier_system_works_unchanged(tmp_path: Path) -> None:
             result = await person.hear("result", state="completed")
             assert (result["output"], result["report"]["duration_ms"]) == ("done", 12)
             assert agent.told == []
+
+    run(scenario())
+
+
+def test_an_agent_of_the_earlier_system_comes_back_to_a_restarted_hub_with_the_url_it_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started_ms = time.time_ns() // 1_000_000
+    now_ms = started_ms
+    monkeypatch.setattr("orchestra.hub.service._wall_ms", lambda: now_ms)
+    hour_ms = 3_600_000
+
+    async def work(hub: LiveHub, agent: Browser) -> None:
+        async with browser(hub, "operator/a") as person:
+            seq = (await person.ask(type="submit", to="agent/7", prompt="review", options={"watch": True}))["seq"]
+            await agent.hear("task", id=str(seq))
+            await agent.say(type="result", taskId=str(seq), status="completed", output="done", duration_ms=1)
+            await person.hear("result", seq=seq, state="completed")
+
+    async def scenario() -> None:
+        nonlocal now_ms
+        async with AsyncExitStack() as kept:
+            async with live_hub(tmp_path, gateway=GATEWAY) as hub:
+                port = int(hub.hub.gateway_url.rpartition(":")[2])
+                url = address_of(hub, f"token={token_of(hub, 'agent/7', ttl_ms=8 * hour_ms)}")
+                agent = Browser(await kept.enter_async_context(connect(url)))
+                await work(hub, agent)
+            await agent.hear("error", code="stopping")
+            with pytest.raises(ConnectionClosed):
+                await soon(agent.socket.recv())
+        now_ms += 1_000 * int(TOKEN_URL_S_MAX)
+        async with live_hub(tmp_path, gateway=GatewaySettings(port=port)) as hub:
+            async with connect(url) as again:
+                await work(hub, Browser(again))
+            token = url.partition("token=")[2]
+            with pytest.raises(TokenExpired, match="localhost"):
+                hub.hub.admit(token, is_url=True, source="192.0.2.7")
+            now_ms = started_ms + 8 * hour_ms
+            with pytest.raises(InvalidStatus, match="401"):
+                await connect(url)
 
     run(scenario())
 

@@ -35,7 +35,7 @@ def _made(hub: FakeHub, address: str = "operator/me", *, by: str = "operator/o",
     return made
 
 
-def _verify(hub: FakeHub, text: str, **options: bool) -> Admission:
+def _verify(hub: FakeHub, text: str, **options: Any) -> Admission:
     return hub.decider.tokens.verify(text, now_ms=hub.clock.now_ms, **options)
 
 
@@ -267,13 +267,55 @@ def test_in_a_url_only_what_opens_connections_for_a_short_time_is_taken(hub: Fak
     peer = FakePeer(hub, _verify(hub, short["token"], is_url=True).identity)
     peer.say(_hello())
     hub.clock.advance(TOKEN_URL_S_MAX)
-    with pytest.raises(TokenExpired):
+    with pytest.raises(TokenExpired, match="connect to localhost"):
         _verify(hub, short["token"], is_url=True)
     peer.session.heard_ms = hub.clock.at_ms
     hub.tick()
     assert peer.session is not None, "what it opened in time goes on"
     hub.tick(3600)
     assert peer.told[-1][:2] == [wire.BYE, "token_expired"]
+
+
+@pytest.mark.parametrize("source", ["127.0.0.1", "127.3.2.1", "::1", "::ffff:127.0.0.1"])
+@pytest.mark.parametrize("is_url", [True, False])
+def test_a_token_for_a_url_opens_connections_from_this_machine_until_its_end(
+    hub: FakeHub, source: str, is_url: bool
+) -> None:
+    made = _made(hub, url=True)
+    for _ in range(5):
+        hub.clock.advance(TOKEN_URL_S_MAX)
+        peer = FakePeer(hub, _verify(hub, made["token"], is_url=is_url, source=source).identity)
+        assert peer.say(_hello())[0][0] == wire.WELCOME
+    hub.clock.advance(TOKEN_URL_S_MAX)
+    with pytest.raises(TokenExpired, match="has expired"):
+        _verify(hub, made["token"], is_url=is_url, source=source)
+
+
+@pytest.mark.parametrize(
+    "source", ["192.0.2.7", "::ffff:192.0.2.7", "2001:db8::1", "fe80::1%eth0", "128.0.0.1", "?", "", "localhost"]
+)
+def test_a_token_for_a_url_opens_connections_from_elsewhere_for_a_short_time(hub: FakeHub, source: str) -> None:
+    made = _made(hub, url=True)
+    hub.clock.advance(TOKEN_URL_S_MAX - 0.001)
+    _verify(hub, made["token"], is_url=True, source=source)
+    hub.clock.advance(0.001)
+    for is_url in (True, False):
+        with pytest.raises(TokenExpired, match=r"600 s.*localhost.*orchestra token create --url"):
+            _verify(hub, made["token"], is_url=is_url, source=source)
+
+
+def test_on_this_machine_too_a_token_for_a_url_is_good_for_nothing_once_it_was_revoked(hub: FakeHub) -> None:
+    one, two, three = (_made(hub, url=True) for _ in range(3))
+    hub.clock.advance(TOKEN_URL_S_MAX)
+    operator = hub.join("operator/o")
+    operator.call("token.revoke", id=one["id"])
+    with pytest.raises(TokenRefused, match="revoked"):
+        _verify(hub, one["token"], is_url=True, source="127.0.0.1")
+    _verify(hub, two["token"], is_url=True, source="127.0.0.1")
+    operator.call("token.revoke", address="operator/me")
+    for each in (two, three):
+        with pytest.raises(TokenRefused, match="revoked"):
+            _verify(hub, each["token"], is_url=True, source="127.0.0.1")
 
 
 def test_a_code_signs_in_once_and_for_a_short_time(hub: FakeHub) -> None:
