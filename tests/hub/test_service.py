@@ -39,7 +39,7 @@ from orchestra.task import TaskState
 from orchestra.wire import ACK, CREDIT, PING, SEND
 
 from .fakehub import hello
-from .livehub import BOUND_S, LiveHub, live_hub, raw_peer, run, soon, until
+from .livehub import BOUND_S, live_hub, raw_peer, run, soon, until
 
 
 async def _first(messages: Any) -> Any:
@@ -113,29 +113,28 @@ def test_everything_is_as_it_was_after_a_restart(tmp_path: Path) -> None:
 
 def test_clients_find_a_hub_that_was_restarted_and_go_on(tmp_path: Path) -> None:
     async def scenario() -> None:
-        hub = await LiveHub.open(tmp_path)
-        agent = await hub.connect("agent/a", patience_s=None)
-        matrix = await hub.connect("matrix/m", patience_s=None)
-        messages = agent.messages()
-        await soon(matrix.send("agent/a", "before"))
-        assert (await _first(messages)).text == "before"
-        await hub.close()
-        sending = asyncio.ensure_future(matrix.send("agent/a", "meanwhile"))
-        async with live_hub(tmp_path):
-            assert (await _first(messages)).text == "meanwhile"
-            assert await soon(sending) == 2
-            await agent.close()
-            await matrix.close()
+        async with contextlib.AsyncExitStack() as clients:
+            async with live_hub(tmp_path) as hub:
+                agent = await clients.enter_async_context(hub.connect("agent/a", patience_s=None))
+                matrix = await clients.enter_async_context(hub.connect("matrix/m", patience_s=None))
+                messages = agent.messages()
+                await soon(matrix.send("agent/a", "before"))
+                assert (await _first(messages)).text == "before"
+            sending = asyncio.ensure_future(matrix.send("agent/a", "meanwhile"))
+            async with live_hub(tmp_path):
+                assert (await _first(messages)).text == "meanwhile"
+                assert await soon(sending) == 2
+                await clients.aclose()
 
     run(scenario())
 
 
 def test_a_hub_that_stops_says_so(tmp_path: Path) -> None:
     async def scenario() -> None:
-        hub = await LiveHub.open(tmp_path)
-        async with raw_peer(hub, "matrix/m") as peer:
-            await peer.hello()
-            await hub.close()
+        async with contextlib.AsyncExitStack() as peers:
+            async with live_hub(tmp_path) as hub:
+                peer = await peers.enter_async_context(raw_peer(hub, "matrix/m"))
+                await peer.hello()
             assert (await peer.next())[:2] == [wire.BYE, "stopping"]
 
     run(scenario())
@@ -192,8 +191,8 @@ def test_a_folder_that_others_may_enter_is_refused(tmp_path: Path) -> None:
 def test_the_local_socket_is_for_this_user_alone_and_goes_with_the_hub(tmp_path: Path) -> None:
     hub = Hub(HubSettings(StateFolder(tmp_path / "state"), port=0))
     path = tmp_path / "state" / "hub.sock"
-    assert path.stat().st_mode & 0o777 == 0o600
-    hub.close()
+    with contextlib.closing(hub):
+        assert path.stat().st_mode & 0o777 == 0o600
     assert not path.exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -87,11 +88,10 @@ def test_a_cursor_is_told_what_was_dealt_with_when_the_reader_ends(tmp_path: Pat
 def test_a_client_that_is_closed_first_tells_its_cursors(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with live_hub(tmp_path) as hub, hub.connect("operator/o") as sender:
-            client = await hub.connect("matrix/m")
-            entries = client.subscribe(STATUS, after=0, cursor="c")
-            sent = await sender.send_all(STATUS, ["x"] * 3)
-            assert await _take(entries, 3) == sent
-            await client.close()
+            async with hub.connect("matrix/m") as client:
+                entries = client.subscribe(STATUS, after=0, cursor="c")
+                sent = await sender.send_all(STATUS, ["x"] * 3)
+                assert await _take(entries, 3) == sent
             await until(lambda: not hub.decider.state.roster.peers["matrix/m"].sessions)
             assert [*hub.decider.channels.cursors._places.values()] == [{(_id(hub), "c"): sent[1]}]
             await entries.aclose()
@@ -105,19 +105,18 @@ def _id(hub: object) -> int:
 
 def test_what_nobody_took_before_the_hub_went_away_comes_once(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with live_hub(tmp_path) as hub:
-            key, other = hub.enrol("matrix/m"), hub.enrol("operator/o")
-            sender = await hub.connect("operator/o", key=other, patience_s=None)
-            reader = await hub.connect("matrix/m", key=key, patience_s=None)
-            entries = reader.subscribe(STATUS, after=0)
-            sent = await sender.send_all(STATUS, ["x"] * 5)
-            assert await _take(entries, 2) == sent[:2]
-            await until(lambda: len(entries._place.messages) == 3)
-        async with live_hub(tmp_path) as hub:
-            sent.append(await sender.publish(STATUS, "after"))
-            assert await _take(entries, 4) == sent[2:]
-            await sender.close()
-            await reader.close()
+        async with AsyncExitStack() as clients:
+            async with live_hub(tmp_path) as hub:
+                sender = await clients.enter_async_context(hub.connect("operator/o", patience_s=None))
+                reader = await clients.enter_async_context(hub.connect("matrix/m", patience_s=None))
+                entries = reader.subscribe(STATUS, after=0)
+                sent = await sender.send_all(STATUS, ["x"] * 5)
+                assert await _take(entries, 2) == sent[:2]
+                await until(lambda: len(entries._place.messages) == 3)
+            async with live_hub(tmp_path):
+                sent.append(await sender.publish(STATUS, "after"))
+                assert await _take(entries, 4) == sent[2:]
+                await clients.aclose()
 
     run(scenario())
 
@@ -158,9 +157,12 @@ def test_a_reader_is_told_what_was_removed_before_it_came_and_while_it_was_behin
 
 def test_a_reader_whose_channel_is_gone_after_a_reconnect_is_told(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with live_hub(tmp_path) as hub, hub.connect("operator/o") as maker:
+        async with (
+            live_hub(tmp_path) as hub,
+            hub.connect("operator/o") as maker,
+            hub.connect("matrix/m", patience_s=None) as reader,
+        ):
             await maker.call("channel.create", channel="channel/made")
-            reader = await hub.connect("matrix/m", patience_s=None)
             entries = reader.subscribe("channel/made")
             reading = asyncio.ensure_future(anext(entries))
             await until(lambda: hub.decider.channels.all["channel/made"].followers)
@@ -170,7 +172,6 @@ def test_a_reader_whose_channel_is_gone_after_a_reconnect_is_told(tmp_path: Path
             hub.hub._open_router().kick(session.link)
             with pytest.raises(UnknownRecipient):
                 await soon(reading)
-            await reader.close()
 
     run(scenario())
 

@@ -101,9 +101,8 @@ def test_a_crash_between_the_sending_and_its_note_sends_nothing_twice(tmp_path: 
         async with two_clones(tmp_path) as (_, web, api):
             entry = web.write("once", to="matrix/api")
             before = await asyncio.to_thread(web.path.read_bytes)
-            client = await calling.connect(web.matrix)
-            seq = await client.send("matrix/api", "once", key=entry.uid)  # and the process is killed here
-            await client.close()
+            async with await calling.connect(web.matrix) as client:
+                seq = await client.send("matrix/api", "once", key=entry.uid)  # and the process is killed here
             assert web.path.read_bytes() == before
             assert (await web.meet()).sent == {entry.id: seq}
             await api.meet()
@@ -317,11 +316,11 @@ def test_a_hub_that_does_not_answer_or_is_gone_loses_nothing(tmp_path: Path) -> 
         async with two_clones(tmp_path) as (_, web, _api):
             with pytest.raises(HubUnreachable, match="did not answer within"):
                 await link.meet(web.path, web.matrix, project="p", then=never, within_s=0.5)
-        web.write("kept")
-        with pytest.raises(ConnectionFault):
-            await web.meet()
-        assert web.texts(with_sent=True) == ["kept"]
-        web.store.close()
+        with web.store:
+            web.write("kept")
+            with pytest.raises(ConnectionFault):
+                await web.meet()
+            assert web.texts(with_sent=True) == ["kept"]
 
     run(scenario())
 

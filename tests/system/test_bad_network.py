@@ -93,12 +93,14 @@ def test_nothing_is_lost_or_doubled_through_a_network_that_has_all_troubles(plac
             tasks.append(await task.result())
 
     async def scenario() -> None:
-        async with far(place) as there, asyncio.timeout(4 * BOUND_S):
+        async with far(place) as there, AsyncExitStack() as stack, asyncio.timeout(4 * BOUND_S):
             for name in ("one", "two"):
                 await there.agent(name, "--queue", "default", "--concurrency", "2")
-            clients = [await there.peer(address) for address in (READER, SENDER, "operator/far")]
+            addresses = READER, SENDER, "operator/far"
+            clients = [await stack.enter_async_context(await there.peer(address)) for address in addresses]
             reader_client, sender, submitter = clients
             reader = Reader(reader_client)
+            stack.push_async_callback(reader.stop)
 
             async def trouble() -> None:
                 await suffer(there.network, seed, SPELLS)
@@ -122,9 +124,6 @@ def test_nothing_is_lost_or_doubled_through_a_network_that_has_all_troubles(plac
             status = await submitter.call("status")
             assert status["mailboxes"] == {}
             assert status["stored"]["tasks"] == {"completed": len(tasks)}
-            await reader.stop()
-            for client in clients:
-                await client.close()
 
     try:
         asyncio.run(scenario())
@@ -147,8 +146,12 @@ def test_connections_that_lead_nowhere_are_given_up_by_both_sides_and_no_task_ru
                 tasks[name] = await client.submit(argv=["sh", "-c", TASK, str(told[name])])
                 await asyncio.to_thread(wait_until, lambda name=name: words(told[name]), "the task to begin")
                 place.pids += [int(pid) for _, pid in words(told[name])]
-            reader_client, sender = await theres["both"].peer(READER), await theres["both"].peer(SENDER)
+            both = theres["both"]
+            reader_client, sender = [
+                await stack.enter_async_context(await both.peer(address)) for address in (READER, SENDER)
+            ]
             reader = Reader(reader_client)
+            stack.push_async_callback(reader.stop)
             first = [await sender.send(READER, str(number)) for number in range(SENDS)]
 
             for name, there in theres.items():
@@ -167,9 +170,6 @@ def test_connections_that_lead_nowhere_are_given_up_by_both_sides_and_no_task_ru
             for name in ways:
                 task = await client.submit(f"agent/{name}", argv=["echo", "as before"])
                 assert (await asyncio.wait_for(task.result(), LEASE_S + BOUND_S)).text == "as before\n"
-            await reader.stop()
-            await reader_client.close()
-            await sender.close()
 
     asyncio.run(scenario())
     assert "Traceback" not in hub.stderr

@@ -29,12 +29,12 @@ def test_readers_and_senders_that_wait_are_told_that_their_client_was_closed(pla
     hub = place.hub()
 
     async def scenario() -> None:
-        client = await peer(place, "matrix/one")
-        reading = asyncio.ensure_future(anext(client.messages()))
-        hub.kill()
-        sending = [asyncio.ensure_future(client.send("matrix/one", "x")) for _ in range(5000)]  # more than may be open
-        await asyncio.wait({reading}, timeout=0.05)
-        await client.close()
+        async with await peer(place, "matrix/one") as client:
+            reading = asyncio.ensure_future(anext(client.messages()))
+            hub.kill()
+            # More than may be open.
+            sending = [asyncio.ensure_future(client.send("matrix/one", "x")) for _ in range(5000)]
+            await asyncio.wait({reading}, timeout=0.05)
         for waiting in (reading, *sending):
             with pytest.raises(ConnectionLost):
                 await asyncio.wait_for(waiting, BOUND_S)

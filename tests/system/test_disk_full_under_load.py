@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from orchestra import aio
@@ -53,48 +54,56 @@ def test_nothing_is_lost_or_doubled_when_the_disk_is_full_in_the_middle_of_the_l
             done.append(await (await client.submit(WORKER, argv=["x"])).result())
 
     async def scenario() -> None:
-        clients = {name: await _peer(here, name) for name in (READER, SENDER, "operator/far")}
-        worker = await _peer(here, WORKER, slots=SUBMITTERS)
-        runs: list[int] = []
-        working = asyncio.ensure_future(_work(worker, runs))
-        reader, sender = Reader(clients[READER]), clients[SENDER]
+        async with AsyncExitStack() as stack:
+            clients = {
+                name: await stack.enter_async_context(await _peer(here, name))
+                for name in (READER, SENDER, "operator/far")
+            }
+            worker = await stack.enter_async_context(await _peer(here, WORKER, slots=SUBMITTERS))
+            runs: list[int] = []
+            working = asyncio.ensure_future(_work(worker, runs))
+            stack.callback(working.cancel)
+            reader, sender = Reader(clients[READER]), clients[SENDER]
+            stack.push_async_callback(reader.stop)
 
-        def was_lost(reason: OrchestraError) -> None:
-            lost.append(reason)
-            is_full.set()
+            def was_lost(reason: OrchestraError) -> None:
+                lost.append(reason)
+                is_full.set()
 
-        async def filling() -> None:
-            await reader.wait_for("some messages", lambda: len(reader.bodies.get(SENDER, ())) > 100)
-            _fill(ballast, leave_bytes=ROOM_BYTES)
-            await asyncio.wait_for(is_full.wait(), 2 * BOUND_S)
-            while not await _is_told_of_full_disk(here):  # folding in its log may have made room once more
-                pass
-            before = len(answered)
-            ballast.unlink()
-            await reader.wait_for("messages after it", lambda: len(reader.bodies[SENDER]) > before + 10 * LANES)
-            is_over.set()
+            async def filling() -> None:
+                await reader.wait_for("some messages", lambda: len(reader.bodies.get(SENDER, ())) > 100)
+                _fill(ballast, leave_bytes=ROOM_BYTES)
+                await asyncio.wait_for(is_full.wait(), 2 * BOUND_S)
+                while not await _is_told_of_full_disk(here):  # folding in its log may have made room once more
+                    pass
+                before = len(answered)
+                ballast.unlink()
+                await reader.wait_for("messages after it", lambda: len(reader.bodies[SENDER]) > before + 10 * LANES)
+                is_over.set()
 
-        sender.on_lost = was_lost
-        async with asyncio.timeout(4 * BOUND_S), asyncio.TaskGroup() as work:
-            for each in (filling(), sending(sender), *(submitting(clients["operator/far"]) for _ in range(SUBMITTERS))):
-                work.create_task(each)
-        await reader.wait_for("all messages", lambda: len(reader.bodies[SENDER]) >= len(answered))
+            sender.on_lost = was_lost
+            async with asyncio.timeout(4 * BOUND_S), asyncio.TaskGroup() as work:
+                for each in (
+                    filling(),
+                    sending(sender),
+                    *(submitting(clients["operator/far"]) for _ in range(SUBMITTERS)),
+                ):
+                    work.create_task(each)
+            await reader.wait_for("all messages", lambda: len(reader.bodies[SENDER]) >= len(answered))
 
-        assert all(isinstance(reason, StorageFault) for reason in lost), lost
-        assert reader.bodies[SENDER] == list(range(len(answered))), "lost, doubled or disordered"
-        seqs = [answered[number] for number in sorted(answered)]
-        assert seqs == sorted(set(seqs))
-        assert all(each.is_ok for each in done)
-        assert sorted(set(runs)) == sorted(each.seq for each in done), "a task was not run, or one was that is unknown"
-        await clients[READER].call("status")  # said after the last acknowledgement
-        status = await sender.call("status")
-        assert status["mailboxes"] == {}
-        assert status["stored"]["tasks"] == {"completed": len(done)}
-        assert status["counts"]["turns_undone"] >= 2
-        working.cancel()
-        await reader.stop()
-        for client in (worker, *clients.values()):
-            await client.close()
+            assert all(isinstance(reason, StorageFault) for reason in lost), lost
+            assert reader.bodies[SENDER] == list(range(len(answered))), "lost, doubled or disordered"
+            seqs = [answered[number] for number in sorted(answered)]
+            assert seqs == sorted(set(seqs))
+            assert all(each.is_ok for each in done)
+            assert sorted(set(runs)) == sorted(each.seq for each in done), (
+                "a task was not run, or one was that is unknown"
+            )
+            await clients[READER].call("status")  # said after the last acknowledgement
+            status = await sender.call("status")
+            assert status["mailboxes"] == {}
+            assert status["stored"]["tasks"] == {"completed": len(done)}
+            assert status["counts"]["turns_undone"] >= 2
 
     asyncio.run(scenario())
     assert "Traceback" not in hub.stderr

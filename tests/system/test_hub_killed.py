@@ -67,8 +67,7 @@ def test_what_was_answered_is_delivered_also_when_its_sender_never_comes_back(pl
                 enough.set()
 
         await (await peer(place, READER)).close()  # it only has to be known
-        sender = await peer(place, "matrix/sender")
-        async with asyncio.TaskGroup() as sends:
+        async with await peer(place, "matrix/sender") as sender, asyncio.TaskGroup() as sends:
             for number in range(SENDS):
                 sends.create_task(send(sender, number))
             await asyncio.wait_for(enough.wait(), BOUND_S)

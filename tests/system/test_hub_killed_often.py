@@ -9,7 +9,7 @@ import sqlite3
 import statistics
 import time
 from collections import Counter
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 
 import pytest
 
@@ -82,32 +82,30 @@ def test_nothing_answered_is_lost_or_comes_twice_though_the_hub_is_killed_20_tim
         is_enough.set()
 
     async def scenario() -> None:
-        reader_client = await peer(place, READER)
-        reader = Reader(reader_client)
-        senders = [await peer(place, sender) for sender in SENDERS]
-        submitter = await aio.connect(state=place.state)
-        async with asyncio.timeout(kills / KILLS * 6 * BOUND_S):
-            async with asyncio.TaskGroup() as work:
-                for each in (
-                    killing(reader),
-                    *(sending(sender, reader) for sender in senders),
-                    *(submitting(submitter) for _ in range(SUBMITTERS)),
-                ):
-                    work.create_task(each)
-            for sender, mine in answered.items():
-                await reader.wait_for(
-                    f"all of {sender}", lambda sender=sender, mine=mine: len(reader.bodies[sender]) >= len(mine)
-                )
-        await reader_client.call("status")  # said after the last acknowledgement, so it is taken too
-        for client in (*senders, submitter):
-            await client.close()
-        await reader.stop()
-        await reader_client.close()
+        async with AsyncExitStack() as stack:
+            reader_client = await stack.enter_async_context(await peer(place, READER))
+            reader = Reader(reader_client)
+            stack.push_async_callback(reader.stop)
+            senders = [await stack.enter_async_context(await peer(place, sender)) for sender in SENDERS]
+            submitter = await stack.enter_async_context(aio.connect(state=place.state))
+            async with asyncio.timeout(kills / KILLS * 6 * BOUND_S):
+                async with asyncio.TaskGroup() as work:
+                    for each in (
+                        killing(reader),
+                        *(sending(sender, reader) for sender in senders),
+                        *(submitting(submitter) for _ in range(SUBMITTERS)),
+                    ):
+                        work.create_task(each)
+                for sender, mine in answered.items():
+                    await reader.wait_for(
+                        f"all of {sender}", lambda sender=sender, mine=mine: len(reader.bodies[sender]) >= len(mine)
+                    )
+            await reader_client.call("status")  # said after the last acknowledgement, so it is taken too
 
-        for sender, mine in answered.items():
-            assert reader.bodies[sender] == list(range(len(mine))), f"lost, doubled or disordered: {sender}"
-            seqs = [mine[number] for number in sorted(mine)]
-            assert seqs == sorted(set(seqs)), "two sends share a seq, or a later one has a smaller"
+            for sender, mine in answered.items():
+                assert reader.bodies[sender] == list(range(len(mine))), f"lost, doubled or disordered: {sender}"
+                seqs = [mine[number] for number in sorted(mine)]
+                assert seqs == sorted(set(seqs)), "two sends share a seq, or a later one has a smaller"
 
     asyncio.run(scenario())
     assert all(each.state is TaskState.COMPLETED and each.text == f"out {each.seq}\n" for each in tasks)

@@ -46,11 +46,10 @@ def test_a_watcher_outlives_a_hub_that_is_killed_and_learns_what_it_missed(place
 
     async def scenario() -> None:
         async with aio.connect(state=place.state) as client:
-            other = await peer(place, "matrix/other")
-            watching = client.watch_presence()
-            await _until(watching, "matrix/other", "online")
-            hub.kill()
-            await other.close()
+            async with await peer(place, "matrix/other"):
+                watching = client.watch_presence()
+                await _until(watching, "matrix/other", "online")
+                hub.kill()
             place.hub(port=port)
             await _until(watching, "matrix/other", "offline")
             async with await peer(place, "matrix/other"):
