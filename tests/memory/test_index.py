@@ -163,11 +163,12 @@ def test_a_process_that_is_killed_in_the_middle_of_writes_loses_nothing(
 
 def test_no_process_is_left_when_its_owner_is_killed(settled: Owner, tmp_path: Path) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from orchestra.memory.chroma import Chroma; "
+        "import sys; from pathlib import Path; from orchestra.memory.chroma import Chroma; "
         "from orchestra.memory.indexplace import Lock; folder = Path(sys.argv[1]); "
-        "c = Chroma(folder, lock=Lock(folder / 'lock').descriptor); print(c.pid, flush=True); time.sleep(99)"
+        "c = Chroma(folder, lock=Lock(folder / 'lock').descriptor); print(c.pid, flush=True); sys.stdin.read()"
     )
-    with subprocess.Popen([*PYTHON, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+    argv = [*PYTHON, "-c", script, str(tmp_path)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         child = int(process.stdout.readline())
         assert is_alive(child)

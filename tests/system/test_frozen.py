@@ -67,12 +67,15 @@ def test_after_a_frozen_hub_goes_on_nothing_is_lost_doubled_or_done_by_two_at_on
                 await asyncio.to_thread(wait_until, lambda: words(told), "the task to begin")
                 place.pids += [int(pid) for _, pid in words(told)]
                 first = [await sender.send(READER, str(number)) for number in range(SENDS // 2)]
+                was_lost = asyncio.Event()
+                for each in (reader_client, sender, client):
+                    each.on_lost = lambda reason: was_lost.set()
                 hub.signal(signal.SIGSTOP)
                 rest = asyncio.ensure_future(
                     asyncio.gather(*(sender.send(READER, str(number)) for number in range(SENDS // 2, SENDS)))
                 )
-                # What is tested: more than a lease, and too little for all to notice.
-                await asyncio.sleep(LEASE_S + 0.5)
+                # More than a lease, and too little for all to notice: until the first of them does.
+                await asyncio.wait_for(was_lost.wait(), LEASE_S + BOUND_S)
                 assert not rest.done()
                 hub.signal(signal.SIGCONT)
 
