@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
@@ -47,31 +48,35 @@ class Dealer:
         self.up: asyncio.Future[None] = self._loop.create_future()
         self.down: asyncio.Future[OrchestraError] = self._loop.create_future()
         self._received = received
-        self._socket = context.socket(zmq.DEALER)
-        try:
-            for option, value in (
-                (zmq.ROUTING_ID, os.urandom(ROUTING_ID_BYTES - 1) + b"\x01"),
-                (zmq.CURVE_SERVERKEY, hub_public_key.encode()),
-                (zmq.CURVE_PUBLICKEY, key.public.encode()),
-                (zmq.CURVE_SECRETKEY, key.secret.encode()),
-                (zmq.IPV6, 1),
-                (zmq.RECONNECT_IVL, -1),
-                (zmq.IMMEDIATE, 1),
-                (zmq.MAXMSGSIZE, FRAME_BYTES_MAX),
-                (zmq.HEARTBEAT_IVL, int(HEARTBEAT_S * 1000)),
-                (zmq.HEARTBEAT_TIMEOUT, int(LEASE_S * 1000)),
-                (zmq.SNDHWM, 0),
-                (zmq.LINGER, _LINGER_MS),
-            ):
-                self._socket.set(option, value)
-            self._monitor = self._socket.get_monitor_socket()
-            self._socket.connect(endpoint)
-        except (zmq.ZMQError, ValueError, UnicodeEncodeError) as exc:
-            self._socket.close(0)
-            raise HubUnreachable(f"{endpoint} is not an endpoint that can be connected to: {exc}") from exc
-        self._descriptors = int(self._socket.get(zmq.FD)), int(self._monitor.get(zmq.FD))
-        self._loop.add_reader(self._descriptors[0], self._wake)
-        self._loop.add_reader(self._descriptors[1], self._watch)
+        with ExitStack() as undo:  # of a fault in between nothing stays open: the context would wait for it for ever
+            self._socket = context.socket(zmq.DEALER)
+            undo.callback(self._socket.close, 0)
+            try:
+                for option, value in (
+                    (zmq.ROUTING_ID, os.urandom(ROUTING_ID_BYTES - 1) + b"\x01"),
+                    (zmq.CURVE_SERVERKEY, hub_public_key.encode()),
+                    (zmq.CURVE_PUBLICKEY, key.public.encode()),
+                    (zmq.CURVE_SECRETKEY, key.secret.encode()),
+                    (zmq.IPV6, 1),
+                    (zmq.RECONNECT_IVL, -1),
+                    (zmq.IMMEDIATE, 1),
+                    (zmq.MAXMSGSIZE, FRAME_BYTES_MAX),
+                    (zmq.HEARTBEAT_IVL, int(HEARTBEAT_S * 1000)),
+                    (zmq.HEARTBEAT_TIMEOUT, int(LEASE_S * 1000)),
+                    (zmq.SNDHWM, 0),
+                    (zmq.LINGER, _LINGER_MS),
+                ):
+                    self._socket.set(option, value)
+                self._monitor = self._socket.get_monitor_socket()
+                undo.callback(self._monitor.close, 0)
+                self._socket.connect(endpoint)
+            except (zmq.ZMQError, ValueError, UnicodeEncodeError) as exc:
+                raise HubUnreachable(f"{endpoint} is not an endpoint that can be connected to: {exc}") from exc
+            self._descriptors = int(self._socket.get(zmq.FD)), int(self._monitor.get(zmq.FD))
+            for descriptor, look in zip(self._descriptors, (self._wake, self._watch), strict=True):
+                undo.callback(self._loop.remove_reader, descriptor)
+                self._loop.add_reader(descriptor, look)
+            undo.pop_all()
         self._loop.call_soon(self._watch)
 
     def send(self, frames: Iterable[bytes]) -> None:

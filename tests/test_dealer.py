@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 import zmq
 
 from orchestra.dealer import Dealer
+from orchestra.errors import HubUnreachable
 from orchestra.keys import make_key_pair
 
 BOUND_S = 5.0
@@ -84,5 +87,52 @@ def test_more_frames_than_one_turn_takes_come_in_order_and_none_is_left() -> Non
                 while len(received) < len(sent):  # noqa: ASYNC110 - a list has no event
                     await asyncio.sleep(0.001)
             assert received == sent
+
+    asyncio.run(scenario())
+
+
+def _dealer(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> Dealer:
+    key = make_key_pair()
+    return Dealer(context, endpoint, hub_public_key=key.public, key=key, received=lambda frames: None)
+
+
+def _assert_ends(context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    ending = threading.Thread(target=context.term, daemon=True)
+    ending.start()
+    ending.join(BOUND_S)
+    assert not ending.is_alive(), "a socket is open"
+
+
+def test_an_endpoint_that_is_none_is_told_and_leaves_nothing_that_the_context_waits_for() -> None:
+    async def scenario() -> None:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        with pytest.raises(HubUnreachable, match="is not an endpoint"):
+            _dealer(context, "tcp://127.0.0.1:none")
+        _assert_ends(context)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("readers", [0, 1])
+def test_a_connection_that_can_not_be_watched_leaves_nothing_either(
+    readers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        added: list[int] = []
+
+        def add(descriptor: int, callback: object) -> None:
+            if len(added) == readers:
+                raise OSError("no more descriptors can be watched")
+            added.append(descriptor)
+            watch(descriptor, callback)
+
+        watch = loop.add_reader
+        monkeypatch.setattr(loop, "add_reader", add)
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        with pytest.raises(OSError, match="no more"):
+            _dealer(context, "tcp://127.0.0.1:9")
+        _assert_ends(context)
+        assert not any(map(loop.remove_reader, added)), "one is still watched"
 
     asyncio.run(scenario())
