@@ -27,7 +27,7 @@ _CUT_MARK: Final = b"\n[... cut by the hub's gateway ...]\n"
 
 
 def read_message(text: str | bytes) -> Message:
-    """Parse what a client said.
+    """Parse what a client said. A field that is null is left out: many programs write so what they do not know.
 
     Raises:
         Malformed: if it is not one JSON object with a `type`, or holds what no other client could be told.
@@ -41,7 +41,7 @@ def read_message(text: str | bytes) -> Message:
         raise Malformed(f"this is not JSON: {reason}") from exc
     if type(found) is not dict or type(found.get("type")) is not str:
         raise Malformed('a message is a JSON object with a "type", such as {"type":"ping"}')
-    return found
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _refuse_constant(name: str) -> None:

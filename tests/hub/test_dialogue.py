@@ -198,6 +198,22 @@ def test_what_is_wrong_is_answered_with_what_is_wrong(text: str | bytes, code: s
         assert answer["message"]
 
 
+def test_a_field_that_is_null_is_as_one_that_is_not_there() -> None:
+    with fake_hub() as hub:
+        matrix, agent = Talker(hub, "matrix/m", is_modern=False), Talker(hub, "agent/a", is_modern=False)
+        other = Talker(hub, "matrix/other", is_modern=False)
+        matrix.say(type="message", to=None, content="to all", metadata=None, id=None)
+        assert "to all" in [each.get("content") for each in other.hear()]
+        Talker(hub, "operator/o").say(type="submit", to="agent/a", prompt="review", context=None)
+        (task,) = agent.hear()
+        agent.say(type="result", taskId=task["id"], status="completed", output=None, duration_ms=None, error=None)
+        assert hub.join("operator/o").call("task.get", seq=int(task["id"]))["state"] == "completed"
+        for missing in ({"content": None}, {"content": "x", "id": None, "type": None}):
+            matrix.hear()
+            matrix.say(**{"type": "message", **missing})
+            assert [each["type"] for each in matrix.hear()] == ["error"]
+
+
 # The manners.
 
 
