@@ -40,7 +40,7 @@ class Lobby:
             at_ms: the steady clock.
         """
         self.leave(descriptor)
-        network, closed = _network(source), None
+        network, closed = network_of(source), None
         is_crowd = self._crowd[network] >= LOBBY_PER_SOURCE_MAX
         if is_crowd or len(self._waiting) >= LOBBY_MAX:
             closed = self._oldest(at_ms, network if is_crowd else "")
@@ -71,7 +71,7 @@ class Lobby:
         return None
 
 
-def _network(source: str) -> str:
+def network_of(source: str) -> str:
     """Return whose address it is: an IPv4 address, or the /64 of an IPv6 one, which is what one machine may have."""
     address = ipaddress.ip_address(source)
     if isinstance(address, ipaddress.IPv6Address):

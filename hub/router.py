@@ -9,15 +9,14 @@ first) is dropped here.
 from __future__ import annotations
 
 import errno
+import random
 import resource
-import socket
 import struct
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -29,8 +28,10 @@ from orchestra.keys import KeyPair
 from orchestra.limits import FRAME_BYTES_MAX, HANDSHAKE_MS, ROUTING_ID_BYTES, SEND_QUEUE_FRAMES
 from orchestra.wire import Record, encode
 
+from .descriptor import deafen, shut, source_of, undeafen
 from .enrolment import Stranger
 from .lobby import Lobby
+from .tarpit import Refusals, Tarpit
 from .turn import Link
 
 _ZAP_ENDPOINT: Final = "inproc://zeromq.zap.01"
@@ -59,6 +60,13 @@ class Arrived(NamedTuple):
     frame: bytes
 
 
+class _Handshake(NamedTuple):
+    """One that libzmq asks about: which of its sessions asks, and its number there."""
+
+    link: bytes
+    sequence: bytes
+
+
 class Router:
     """The hub's sockets. One thread; everything returns at once."""
 
@@ -78,13 +86,20 @@ class Router:
         self._bound: list[str] = []
         self._unbound: list[str] = []
         self._lobby = Lobby()
+        self._refusals = Refusals()
+        chance = random.Random().random
+        self._deaf: Tarpit[int] = Tarpit(chance)
+        """Connections that found no room, by descriptor."""
+        self._unanswered: Tarpit[_Handshake] = Tarpit(chance)
+        """Those of keys that are not known, and whose address had too many of them."""
         self._sessionless: set[bytes] = set()
         self._file_max = _file_max()
         self._refused: list[Stranger] = []
         self._context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 64)
         # The ZAP handler is bound before any key can be tried, and enforced: without one libzmq would let everybody in.
-        self._zap: zmq.Socket[bytes] = self._context.socket(zmq.REP)
+        # It is no REP, which would have to answer one after the other: some wait for their refusal.
+        self._zap: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         self._zap.linger = 0
         self._zap.bind(_ZAP_ENDPOINT)
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
@@ -235,7 +250,7 @@ class Router:
         """
         descriptor = self._known.get(link)
         if descriptor is not None:
-            _shut(descriptor)
+            shut(descriptor)
 
     def close_sessionless(self, sessions: AbstractSet[Any]) -> None:
         """Close each connection that neither has one of the `sessions` nor had one at the last call.
@@ -244,7 +259,7 @@ class Router:
         """
         self._watch()
         for descriptor in self._lobby.overdue(at_ms=_steady_ms()):
-            _shut(descriptor)
+            shut(descriptor)
         sessionless = self._known.keys() - sessions
         for link in sessionless & self._sessionless:
             self.kick(link)
@@ -253,25 +268,53 @@ class Router:
     def answer_handshakes(self) -> bool:
         """Answer handshakes that wait, and return whether more do.
 
-        A known key gets its address and itself as user id, any other is refused.
+        A known key gets its address and itself as user id, any other is refused: at once, or later by `release`.
         """
         for _ in range(_AT_ONCE):
             try:
-                request = self._zap.recv_multipart(zmq.DONTWAIT)
+                asked = self._zap.recv_multipart(zmq.DONTWAIT)
             except zmq.Again:
                 return False
-            version, sequence, domain, _, _, mechanism = request[:6]
+            handshake, request = _Handshake(asked[0], asked[3]), asked[2:]
+            version, _, domain, _, _, mechanism = request[:6]
             identity = None
             if version == b"1.0" and domain == _ZAP_DOMAIN and mechanism == b"CURVE" and len(request) == 7:
                 identity = self._identity_of(z85.encode(request[6]).decode())
-            if identity is None:
-                self.counts["keys_refused"] += 1
-                if len(self._refused) < _REFUSED_KEPT and len(request) == 7:
-                    self._refused.append(Stranger(z85.encode(request[6]).decode(), _address_of(request[3])))
-                self._zap.send_multipart([b"1.0", sequence, b"400", b"key is not known", b"", b""])
+            if identity is not None:
+                self._answer(handshake, b"200", b"OK", identity.encode())
+                continue
+            self.counts["keys_refused"] += 1
+            source = _address_of(request[3])
+            if len(self._refused) < _REFUSED_KEPT and len(request) == 7:
+                self._refused.append(Stranger(z85.encode(request[6]).decode(), source))
+            is_late = bool(source) and self._refusals.add(source, at_ms=_steady_ms())
+            if is_late and self._unanswered.has_room:
+                self._unanswered.hold(handshake, at_ms=_steady_ms())
             else:
-                self._zap.send_multipart([b"1.0", sequence, b"200", b"OK", identity.encode(), b""])
+                self._refuse(handshake)
         return _is_readable(self._zap)
+
+    def _refuse(self, handshake: _Handshake) -> None:
+        self._answer(handshake, b"400", b"key is not known", b"")
+
+    def _answer(self, handshake: _Handshake, status: bytes, text: bytes, user_id: bytes) -> None:
+        link, sequence = handshake
+        self._zap.send_multipart([link, b"", b"1.0", sequence, status, text, user_id, b""])
+
+    def release(self) -> None:
+        """Let go who waited in the tarpit for long enough. Call it now and then while it `is_holding`."""
+        self._watch()  # a descriptor is given out again at once
+        at_ms = _steady_ms()
+        for handshake in self._unanswered.release(at_ms=at_ms):
+            self._refuse(handshake)
+        for descriptor in self._deaf.release(at_ms=at_ms):
+            undeafen(descriptor)
+            shut(descriptor)
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether somebody waits in the tarpit."""
+        return bool(self._unanswered or self._deaf)
 
     def refused(self) -> list[Stranger]:
         """Return who was refused since the last call; in a flood not everybody."""
@@ -301,6 +344,7 @@ class Router:
                     self._let_in(descriptor)
             else:
                 self._lobby.leave(descriptor)
+                self._deaf.forget(descriptor)
                 link = self._links.pop(descriptor, None)
                 if link is not None:
                     del self._known[link]
@@ -312,16 +356,21 @@ class Router:
         Without any file libzmq ends the whole process (`ipc_listener.cpp` takes EMFILE for impossible), or spins (tcp).
         """
         self.counts["turned_away"] += 1
-        _shut(descriptor)
+        shut(descriptor)
 
     def _let_in(self, descriptor: int) -> None:
         """Let a connection wait for its handshake, and close whoever has to make room for it. Local ones just wait."""
-        source = _source_of(descriptor)
-        if source:
-            closed = self._lobby.enter(descriptor, source, at_ms=_steady_ms())
-            if closed is not None:
-                self.counts["lobby_full" if closed == descriptor else "crowded_out"] += 1
-                _shut(closed)
+        source = source_of(descriptor)
+        if not source:
+            return
+        closed = self._lobby.enter(descriptor, source, at_ms=_steady_ms())
+        if closed is None:
+            return
+        self.counts["lobby_full" if closed == descriptor else "crowded_out"] += 1
+        if closed == descriptor and self._deaf.has_room and deafen(descriptor):
+            self._deaf.hold(descriptor, at_ms=_steady_ms())
+        else:
+            shut(closed)
 
     def _meet(self, link: bytes, descriptor: int) -> None:
         """Remember which descriptor a connection has: it is all that libzmq tells when the connection ends."""
@@ -329,6 +378,8 @@ class Router:
         # descriptor until now was told of an earlier connection, and must not be taken for the end of this one.
         self._watch()
         self._lobby.leave(descriptor)
+        if self._deaf.forget(descriptor):  # its handshake was quicker
+            undeafen(descriptor)
         self._known[link] = descriptor
         self._links[descriptor] = link
 
@@ -341,33 +392,10 @@ def _is_readable(each: zmq.Socket[bytes]) -> bool:
     return bool(zmq.zmq_poll([(each, _POLLIN)], 0))
 
 
-@contextmanager
-def _borrowed(descriptor: int) -> Iterator[socket.socket]:
-    """Give libzmq's socket, without asking the kernel what it is; it stays libzmq's and is not closed."""
-    borrowed = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, descriptor)
-    try:
-        yield borrowed
-    finally:
-        borrowed.detach()
-
-
-def _shut(descriptor: int) -> None:
-    with suppress(OSError), _borrowed(descriptor) as connection:
-        connection.shutdown(socket.SHUT_RDWR)
-
-
 def _address_of(told: bytes) -> str:
     """Return the IP address that a ZAP request names; "" for a Unix socket, of which it says localhost:UID:GID:PID."""
     text = told.decode("ascii", "replace")
     return "" if text.startswith("localhost") else text
-
-
-def _source_of(descriptor: int) -> str:
-    """Return the IP address at the other end; "" for a Unix socket, and for a connection that is gone already."""
-    name: Any = ""
-    with suppress(OSError), _borrowed(descriptor) as connection:
-        name = connection.getpeername()
-    return str(name[0]) if type(name) is tuple else ""
 
 
 def _steady_ms() -> int:

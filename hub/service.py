@@ -79,6 +79,7 @@ _FROZEN_MS = 1000  # a loop that is so late was stopped, or had no machine under
 _TURNS_AT_ONCE = 4  # each way through the event loop costs 15 µs
 _OTHER_FILES = 512  # beside the connections
 _INQUIRY_S = 10.0
+_RELEASE_S = 0.01
 _WATCHDOG_S = 0.1  # a missed edge of libzmq's descriptor costs at most this
 
 
@@ -144,6 +145,7 @@ class Hub:
         self._stopping: asyncio.Event = asyncio.Event()
         self._acks_due: asyncio.TimerHandle | None = None
         self._next_slice: asyncio.TimerHandle | None = None
+        self._releasing: asyncio.TimerHandle | None = None
         self._called_soon: dict[str, asyncio.Handle] = {}
         self._retention = Retention(settings.keep, self._store.rows, self._store.used_bytes)
         self._fault: StorageFault | None = None
@@ -397,8 +399,11 @@ class Hub:
         yield from self._open_router().drain(TURN_RECORDS_MAX)
 
     def _answer_handshakes(self) -> None:
-        if self._router is not None and self._router.answer_handshakes():
+        if self._router is None:
+            return
+        if self._router.answer_handshakes():
             self._soon(self._answer_handshakes)
+        self._release_later()
 
     def _forget_gone(self) -> None:
         if self._router is None:
@@ -406,12 +411,24 @@ class Hub:
         ended = self._router.gone()
         if self._router.has_events():
             self._soon(self._forget_gone)
+        self._release_later()
         if ended:
             turn = self._turn()
             for link in ended:
                 self._decider.lost(link, turn)
             self._end_turn(turn)
             self._wake()
+
+    def _release_later(self) -> None:
+        if self._releasing is None and self._open_router().is_holding:
+            self._releasing = asyncio.get_running_loop().call_later(_RELEASE_S, self._release)
+
+    def _release(self) -> None:
+        """Let go a few of the tarpit at a time, as they are due: all at once would hold up peers."""
+        self._releasing = None
+        if self._router is not None:
+            self._router.release()
+            self._forget_gone()  # which looks when the next are due
 
     def _soon(self, callback: Callable[[], None]) -> None:
         """Call again after the loop's other work; once, however often that is asked for."""

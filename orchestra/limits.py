@@ -129,9 +129,15 @@ HANDSHAKE_MS: Final = 5000  # a connection that has not proved its key by then i
 LOBBY_MAX: Final = 512  # connections to one port that proved no key: each may make the hub hold a frame, 768 MiB in all
 LOBBY_PER_SOURCE_MAX: Final = 128  # of one address; a handshake takes milliseconds, so many more get in each second
 LOBBY_PATIENCE_MS: Final = 1000  # who has been there for longer makes room for who comes
+REFUSALS_PER_S: Final = 10.0  # keys of one address that are not known and refused at once; more wait in the tarpit
+REFUSALS_BURST_S: Final = 4.0  # so many seconds' worth at once: 40 agents that start before their keys are accepted
+REFUSED_SOURCES_MAX: Final = 1024  # addresses whose refusals are counted, those refused last
+TARPIT_MS: Final = 1000  # how long who hammers the port waits for the refusal; by chance up to twice as long
+TARPIT_MAX: Final = 2048  # that wait there, of each kind; each is a file and memory. More are refused at once
 SESSIONLESS_S: Final = 5.0  # a connection that proved its key and has no session for so long is closed
 assert LOBBY_PER_SOURCE_MAX < LOBBY_MAX
 assert LOBBY_PATIENCE_MS < HANDSHAKE_MS
+assert 2 * TARPIT_MS < HANDSHAKE_MS
 
 # The gateway. It shares the hub's loop, so what it may do at once is bounded in time as well.
 GATEWAY_CONNECTIONS_MAX: Final = 4096  # WebSockets and requests; each WebSocket takes about 21 KiB

@@ -81,6 +81,7 @@ PURE = [
     "hub/snapshot.py",
     "hub/story.py",
     "hub/succession.py",
+    "hub/tarpit.py",
     "hub/tasks.py",
     "hub/tokencalls.py",
     "hub/tokens.py",

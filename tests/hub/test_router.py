@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,12 @@ import zmq
 
 from orchestra import wire
 from orchestra.errors import PortInUse, StateFault
+from orchestra.hub import lobby as lobby_module
 from orchestra.hub import router as router_module
 from orchestra.hub.enrolment import Stranger
 from orchestra.hub.router import Arrived, Router
 from orchestra.keys import KeyPair, make_key_pair
+from orchestra.limits import REFUSALS_BURST_S, REFUSALS_PER_S, TARPIT_MS
 from orchestra.wire import PING, PONG
 
 BOUND_MS = 5000
@@ -258,3 +262,63 @@ def test_an_unknown_connection_cannot_be_sent_to(rig: Rig) -> None:
     rig.router.bind("tcp://127.0.0.1:0")
     assert not rig.router.send(os.urandom(16), [[PONG, 1]])
     assert rig.router.send(os.urandom(16), []), "nothing to say is said"
+
+
+def test_who_hammers_with_unknown_keys_waits_for_the_refusal_and_known_keys_do_not(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_ms = [1_000_000]
+    monkeypatch.setattr(router_module, "_steady_ms", lambda: at_ms[0])
+    endpoint = rig.router.bind("tcp://127.0.0.1:0")
+    burst = int(REFUSALS_PER_S * REFUSALS_BURST_S)
+    for number in range(burst):
+        rig.dealer(endpoint, make_key_pair())
+        rig.wait(lambda number=number: rig.router.counts["keys_refused"] == number + 1)
+    assert not rig.router.is_holding
+    stranger = rig.dealer(endpoint, make_key_pair())
+    monitor = stranger.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+    rig.wait(lambda: rig.router.is_holding)
+    known = rig.dealer(endpoint, rig.enrol("agent/a"))
+    known.send(b"y")
+    assert [each.frame for each in rig.arrived()] == [b"y"]
+    at_ms[0] += TARPIT_MS - 1
+    rig.router.release()
+    assert rig.router.is_holding
+    assert not monitor.poll(0)
+    at_ms[0] += TARPIT_MS + 1
+    rig.router.release()
+    assert not rig.router.is_holding
+    assert monitor.poll(BOUND_MS), "it was refused"
+    stranger.disable_monitor()
+    monitor.close(0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets one connection hear nothing")
+def test_a_newcomer_without_room_is_not_heard_and_closed_later(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_ms = [1_000_000]
+    monkeypatch.setattr(router_module, "_steady_ms", lambda: at_ms[0])
+    monkeypatch.setattr(lobby_module, "LOBBY_PER_SOURCE_MAX", 1)
+    host, _, port = rig.router.bind("tcp://127.0.0.1:0").removeprefix("tcp://").rpartition(":")
+    with socket.create_connection((host, int(port))), socket.create_connection((host, int(port))) as second:
+        rig.wait(lambda: rig.router.gone() or rig.router.is_holding)
+        assert rig.router.counts["lobby_full"] == 1
+        second.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:  # until the kernel takes no more of it, for it arrives nowhere
+                second.send(bytes(65_536))
+        at_ms[0] += 2 * TARPIT_MS
+        rig.router.release()
+        rig.wait(lambda: _is_over(second))
+        rig.wait(lambda: not rig.router._deaf and not rig.router.gone())
+
+
+def _is_over(connection: socket.socket) -> bool:
+    """Whether the other side has closed it; what it said before is read and forgotten."""
+    try:
+        while connection.recv(65_536):
+            pass
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        pass
+    return True
