@@ -151,11 +151,12 @@ GATEWAY_PRESENCE_MAX: Final = 64  # who came or went in a quarter of a second, t
 GATEWAY_OWED_RECORDS_MAX: Final = 2048  # that one client may leave unread before it is dropped
 GATEWAY_UNSENT_BYTES_MAX: Final = 256 * KIB  # written for one client and not taken by it; more waits as records
 GATEWAY_STALL_S: Final = 20.0  # how long a client may read nothing of what waits for it
-GATEWAY_PING_S: Final = 10.0  # between two pings of the gateway, and how long an answer may take
+GATEWAY_PING_S: Final = 4.0  # between two pings of the gateway, and how long an answer may take
 GATEWAY_PUMP_S: Final = 0.0005  # of writing to clients before the hub's turns come again
 assert GATEWAY_CONNECTIONS_MAX < SESSIONS_MAX
 assert GATEWAY_OPEN_MAX <= CALLS_A_TURN_MAX
 assert GATEWAY_MESSAGE_BYTES_MAX > BODY_BYTES_MAX
+assert 2 * GATEWAY_PING_S + 2.0 <= LEASE_S  # a frozen client is offline within the lease: it has 2 s to close
 
 # What a client lets pass before it gives up.
 CONNECT_S: Final = 5.0  # from the first byte to WELCOME

@@ -8,9 +8,24 @@ import signal
 
 import orchestra
 from orchestra import aio
+from orchestra.address import parse_peer
 from orchestra.conversation import Presence
+from orchestra.enrol import enrol_here
+from orchestra.state import StateFolder
 
-from .programs import BOUND_S, ORCHESTRA, Place, free_port, peer
+from .gateways import hub_with_gateway
+from .programs import BOUND_S, ORCHESTRA, PYTHON, Place, free_port, peer
+
+OLD_CLIENT = """
+import asyncio, sys
+from websockets.asyncio.client import connect
+
+async def main():
+    async for socket in connect(sys.argv[1], ping_interval=None):
+        await socket.wait_closed()
+
+asyncio.run(main())
+"""
 
 
 async def _until(watching: object, address: str, state: str) -> Presence:
@@ -36,6 +51,25 @@ def test_a_process_that_is_frozen_is_offline_to_all_who_watch_and_online_when_it
             assert offline.session_count == 0
             agent.signal(signal.SIGCONT)
             await _until(watching, "agent/one", "online")
+
+    asyncio.run(scenario())
+
+
+def test_a_websocket_that_is_frozen_is_offline_too_and_comes_back_with_its_url(place: Place) -> None:
+    _, gateway = hub_with_gateway(place)
+
+    async def scenario() -> None:
+        await enrol_here(StateFolder(place.state), parse_peer("agent/7"))
+        token = (await asyncio.to_thread(place.run, "token", "create", "--for", "agent/7", "--url")).stdout.strip()
+        async with aio.connect(state=place.state) as client:
+            watching = client.watch_presence()
+            url = f"{gateway.replace('http', 'ws', 1)}/?token={token}"
+            agent = place.start((*PYTHON, "-c", OLD_CLIENT, url), name="client")
+            await _until(watching, "agent/7", "online")
+            agent.signal(signal.SIGSTOP)
+            await _until(watching, "agent/7", "offline")
+            agent.signal(signal.SIGCONT)
+            await _until(watching, "agent/7", "online")
 
     asyncio.run(scenario())
 
