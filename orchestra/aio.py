@@ -93,6 +93,11 @@ logger = logging.getLogger(__name__)
 
 CONTEXT = "channel/context"
 
+FOR_NOBODY = (
+    "nobody gets it, since the hub knows no other matrix; run `orchestra memory message --inbox` in a clone, "
+    "or let one in: orchestra invite matrix/NAME"
+)
+
 _decode = wire.Decoder(wire.FROM_HUB).decode
 
 
@@ -236,7 +241,7 @@ class SentMessage:
         """Wait until every recipient's receipt says `stage` or a later one. Safe to cancel and to call again.
 
         Raises:
-            DeadLetter: if it is dead for one of them, with the reason.
+            DeadLetter: if it is dead for one of them, with the reason, or was sent to every matrix and there is none.
             DeadlinePassed: if that does not happen within `timeout_s`.
         """
         if stage not in STAGES:
@@ -714,6 +719,8 @@ class Client:
         """
         found = await self.call("message.get", seq=seq)
         message = self._messages.setdefault(seq, SentMessage(self, seq, found["to"]))
+        if not found["recipients"] and parse_address(found["to"]).kind is Kind.EVERYONE:
+            message._fail(DeadLetter(f"message {seq}: {FOR_NOBODY}"))
         [ref] = self._talk.watch_messages([seq])
         await self._call(ref)
         return message

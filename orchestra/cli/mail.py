@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestra.address import Kind
 from orchestra.stage import STAGES
 from orchestra.task import Priority
 
@@ -78,7 +79,7 @@ def send(
 
     Without TEXT (or with -) it is read from standard input. When this returns, the message is on the hub's disk; a
     recipient who is away gets it on return. With --wait it returns when the recipient has it: 0 when the stage is
-    reached, 75 when --timeout is over, 1 when the message is dead.
+    reached, 75 when --timeout is over, 1 when the message is dead or nobody is there to get it.
     """
     if timeout is not None and wait is None:
         raise click.UsageError("--timeout says how long to --wait; name the stage to wait for")
@@ -97,6 +98,10 @@ def send(
             )
             told(seq, STAGES[0])
             await keep_sent(client, state, to, body, seq, is_sealed=seal)
+            if to == Kind.EVERYONE and not (await client.call("message.get", seq=seq))["recipients"]:
+                from orchestra.aio import FOR_NOBODY
+
+                say(FOR_NOBODY)
             return
         sent = await client.send_watched(
             to, body, priority=priority, reply_to=reply_to, expires_s=expires_s, key=key, seal=seal

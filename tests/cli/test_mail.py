@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Callable
@@ -7,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from orchestra.address import parse_peer
+from orchestra.enrol import enrol_here
 from orchestra.limits import BODY_BYTES_MAX
+from orchestra.state import StateFolder
 
 from ..system.programs import Place
 
@@ -75,6 +79,19 @@ def test_a_broadcast_reaches_every_matrix_also_one_that_is_away(desk: Place, kno
     assert desk.run("send", "*", "to all of you").code == 0
     for name in names:
         assert "to all of you" in desk.run("inbox", "--as", name).stdout
+
+
+def test_a_broadcast_that_nobody_gets_says_so_and_what_to_do(place: Place) -> None:
+    place.hub()
+    sent = place.run("send", "*", "to all of you")
+    assert re.fullmatch(r"message \d+ to \* is stored\n", sent.stdout)
+    assert sent.code == 0, "it is stored"
+    assert "the hub knows no other matrix; run `orchestra memory message --inbox` in a clone" in sent.stderr
+    waited = place.run("send", "*", "to all of you", "--wait", "delivered")
+    assert waited.code == 1
+    assert "nobody gets it" in waited.stderr
+    asyncio.run(enrol_here(StateFolder(place.state), parse_peer("matrix/one")))
+    assert place.run("send", "*", "to all of you").stderr == ""
 
 
 def test_only_the_four_priorities_are_taken(desk: Place) -> None:

@@ -238,6 +238,18 @@ def test_a_client_waits_for_every_recipient_of_a_broadcast(tmp_path: Path) -> No
     run(scenario())
 
 
+def test_who_waits_for_a_broadcast_that_nobody_gets_is_told_so_at_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("matrix/only") as sender:
+            sent = await soon(sender.send_watched("*", "to all"))
+            with pytest.raises(DeadLetter, match="the hub knows no other matrix"):
+                await soon(sent.reached("delivered"))
+            with pytest.raises(DeadLetter, match="the hub knows no other matrix"):
+                await soon(anext(sent.follow()))
+
+    run(scenario())
+
+
 def test_a_client_follows_each_receipt_until_a_stage_or_the_end(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with live_hub(tmp_path) as hub, hub.connect("operator/o") as sender:  # noqa: SIM117 - too long for one
