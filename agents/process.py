@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from orchestra.ending import how_ended
 from orchestra.limits import KIB, KILL_GRACE_S
 
 from .output import Output
@@ -129,9 +130,9 @@ async def run(
     status = process.returncode
     if not code and status:
         if status < 0:
-            code, text = "signal", f"it was ended by {_name_of(-status)}"
+            code, text = "signal", f"it was ended by {how_ended(status)}"
         else:
-            code, text = "exit_code", f"exit code {status}"
+            code, text = "exit_code", how_ended(status)
     return Ending(status if status is not None and status >= 0 else None, _since(started), code, text)
 
 
@@ -160,13 +161,6 @@ async def _end(group: int, exiting: asyncio.Future[None]) -> None:
 def _kill(group: int, number: signal.Signals) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
-
-
-def _name_of(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # most of the real-time ones have none
-        return f"signal {number}"
 
 
 def _since(started: float) -> int:

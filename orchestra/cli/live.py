@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestra.ending import how_ended
 from orchestra.errors import PeerError, TooLarge
 from orchestra.limits import BODY_BYTES_MAX, RESPONDING_MAX
 
@@ -106,15 +107,15 @@ async def _run(command: tuple[str, ...], requested: Requested) -> bytes:
         printed = await _read(process.stdout)
         if len(printed) > BODY_BYTES_MAX:
             raise TooLarge(f"{command[0]} printed more than {BODY_BYTES_MAX} bytes")
-        code = await process.wait()
+        status = await process.wait()
     finally:
         feeding.cancel()
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
-    if code:
-        raise PeerError(f"{command[0]} ended with exit code {code}")
+    if status:
+        raise PeerError(f"{command[0]} ended with {how_ended(status)}")
     return printed
 
 

@@ -16,6 +16,7 @@ from typing import Final
 import click
 
 from orchestra.address import Address, Kind
+from orchestra.ending import how_ended
 from orchestra.state import StateFolder, default_folder, this_operator
 
 from .shared import FAILED, fail, say, state_option, with_client
@@ -105,7 +106,7 @@ def up(
         except KeyboardInterrupt:
             say("\nstopping; running tasks may finish")
             return
-        say(f"{ended.name} ended by itself (exit code {ended.exit_code}); stopping the rest")
+        say(f"{ended.name} has ended ({how_ended(ended.status)}); stopping the rest")
         sys.exit(FAILED)
 
 
@@ -125,8 +126,9 @@ class _Child(ExitStack):
         self.callback(self._stop)
 
     @property
-    def exit_code(self) -> int | None:
-        return self._process.poll()
+    def status(self) -> int:
+        """Its exit code, below 0 a signal; waits until it has ended."""
+        return self._process.wait()
 
     @property
     def descriptor(self) -> int:
@@ -164,7 +166,6 @@ def _wait_for_an_end(children: Sequence[_Child]) -> _Child:
     readable, _, _ = select.select(list(by_descriptor), [], [])
     child = by_descriptor[readable[0]]
     os.read(child.descriptor, 1)
-    child._process.wait()
     return child
 
 

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from orchestra.ending import how_ended
 from orchestra.errors import BadOption, GitHubFault
 from orchestra.limits import GIT_WAIT_S, GITHUB_WAIT_S
 from orchestra.version import VERSION
@@ -86,7 +87,7 @@ class Gh:
         except OSError as exc:
             raise GitHubFault(f"gh can't be run: {exc.strerror}") from exc
         if done.returncode != 0:
-            said = _line(done.stderr.decode("utf-8", "replace")) or f"exit code {done.returncode}"
+            said = _line(done.stderr.decode("utf-8", "replace")) or how_ended(done.returncode)
             status = re.search(r"\(HTTP (\d{3})\)", said)
             raise GitHubFault(f"gh: {said.removeprefix('gh: ')}", status=int(status[1]) if status else 0)
         return _json(done.stdout, "gh")

@@ -44,8 +44,9 @@ def test_a_command_that_fails_or_is_late_is_told_so_and_nothing_is_left(
     desk: Place, responds: Callable[..., Program]
 ) -> None:
     pids = desk.state / "pids"
-    responds("failing", f'if [ "$(cat)" = fail ]; then exit 3; fi; echo $$ >> {pids}; exec sleep 600')
+    responds("failing", f'case "$(cat)" in fail) exit 3;; die) kill -KILL $$;; esac; echo $$ >> {pids}; exec sleep 600')
     assert "sh ended with exit code 3" in desk.run("request", "matrix/failing", "fail").assert_is_one_sentence(1)
+    assert "sh ended with SIGKILL" in desk.run("request", "matrix/failing", "die").assert_is_one_sentence(1)
     late = desk.run("request", "matrix/failing", "wait", "--timeout", "1")
     assert "matrix/failing did not answer in time" in late.assert_is_one_sentence(75)
     (pid,) = pids.read_text().split()

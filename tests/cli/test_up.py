@@ -115,7 +115,7 @@ def test_when_one_part_dies_it_says_which_and_ends_the_rest(place: Place) -> Non
     os.kill(pids[0], signal.SIGKILL)
     ended = up.wait_end()
     assert ended.code == 1
-    assert "the hub ended by itself (exit code -9); stopping the rest" in ended.stderr
+    assert "the hub has ended (SIGKILL); stopping the rest" in ended.stderr
     assert "Traceback" not in ended.stderr
     _assert_all_end(pids)
 
