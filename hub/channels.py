@@ -88,11 +88,11 @@ class Channels:
         name: str | None = "" if channel.mode == OVERWRITE else None
         name = str(options["entry"]) if "entry" in options else name
         if "remove" in options and "entry" not in options:
-            raise BadOption("remove needs the name of an entry; say which with the option entry")
+            raise BadOption("only an entry with a name can be removed; say which")
         if name is not None:
             self._overwrite(channel, name, letter, if_version)
         elif if_version is not None:
-            raise BadOption("if_version needs the name of an entry; say which with the option entry")
+            raise BadOption("only an entry with a name has versions; say which")
         if "remove" in options:
             name = None
         channel.count += 1
@@ -259,7 +259,7 @@ def check_option(name: str, value: Any) -> None:
 def _outdated(channel: Channel, name: str, newest: Newest | None, if_version: int) -> str:
     shown = f"entry {name[:80]!r} of {channel.text}" if name else f"the entry of {channel.text}"
     if newest is None:
-        return f"{shown} does not exist, so it is not version {if_version}; write it with if_version 0"
+        return f"{shown} does not exist, so it is not version {if_version}; version 0 stands for one that is new"
     wanted = f"not {if_version}" if if_version else "and was to be new"
     return f"{shown} is version {newest.seq}, written by {newest.sender}, {wanted}; read it, and write again"
 

@@ -58,7 +58,7 @@ class Conditions:
         """
         found = self._state.archive.heading(seq, peer.id) if type(seq) is int and 0 < seq <= INT_MAX else None
         if found is None or found["kind"] != MESSAGE or not self._took_part(peer, found):
-            raise BadOption("reply_to must be the number of a message that you sent or got")
+            raise BadOption(f"{str(seq)[:20]} is no message that you sent or got, so it can't be replied to")
         thread: int = found["options"].get("thread", seq)
         return thread
 

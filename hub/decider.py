@@ -416,7 +416,7 @@ class Decider:
 
     def _check_watch(self, session: Session, seq: int, to: str) -> None:
         if parse_address(to).kind is Kind.CHANNEL:
-            raise BadOption(f"an entry of {to} has no receipts; leave watch out")
+            raise BadOption(f"an entry of {to} has no receipts, so it can't be watched or waited for")
         self.post.watches.check_room(session, [seq])
 
     def _watch_sent(self, session: Session, seq: int, to: str, turn: Turn) -> None:
@@ -542,7 +542,7 @@ def _options(options: dict[str, Any], kind: int, to: str) -> tuple[int, bool, di
             if type(value) is not int or not 0 < value <= _EXPIRES_MS_MAX:
                 raise BadOption(f"expires_ms must be 1 to {_EXPIRES_MS_MAX} milliseconds")
             if to.startswith("channel/"):
-                raise BadOption(f"an entry of {to[:80]} does not expire; leave expires_ms out")
+                raise BadOption(f"an entry of {to[:80]} does not expire; leave that out")
             kept[name] = value
         elif kind == TASK and name in TERMS:
             kept[name] = value

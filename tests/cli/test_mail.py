@@ -74,6 +74,24 @@ def test_a_recipient_that_can_not_be_is_one_sentence(desk: Place, to: str, code:
     assert sentence in desk.run("send", to, "hello").assert_is_one_sentence(code)
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (("send", "channel/status", "x", "--expires", "1h"), 2, "an entry of channel/status does not expire"),
+        (("send", "channel/status", "x", "--wait", "read"), 2, "has no receipts, so it can't be watched or waited for"),
+        (("send", "channel/status", "x", "--reply-to", "999999"), 2, "999999 is no message that you sent or got"),
+        (("channel", "publish", "status", "x", "--if-version", "1"), 2, "only an entry with a name has versions"),
+        (("context", "set", "nothing-yet", "x", "--if-version", "5"), 5, "version 0 stands for one that is new"),
+    ],
+)
+def test_what_the_hub_refuses_is_said_without_the_names_of_the_wire(
+    desk: Place, words: tuple[str, ...], code: int, sentence: str
+) -> None:
+    refused = desk.run(*words).assert_is_one_sentence(code)
+    assert sentence in refused
+    assert "_" not in refused
+
+
 def test_a_broadcast_reaches_every_matrix_also_one_that_is_away(desk: Place, known: Callable[[str], str]) -> None:
     names = [known("matrix/wide-1"), known("matrix/wide-2")]
     assert desk.run("send", "*", "to all of you").code == 0
