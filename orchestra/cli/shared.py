@@ -119,6 +119,9 @@ class Program(click.Group):
 class SingleProgram(click.Command):
     """Like `Program`, for a program without sub-commands."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return _guarded(lambda: super(SingleProgram, self).parse_args(ctx, args))
+
     def invoke(self, ctx: click.Context) -> Any:
         return _guarded(lambda: super(SingleProgram, self).invoke(ctx))
 
@@ -128,8 +131,24 @@ def _guarded(run: Callable[[], T]) -> T:
         return run()
     except OrchestraError as error:
         fail(str(error), exit_code_of(error))
+    except click.BadParameter as error:
+        raise _range_in_words(error) from None
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+
+
+def _range_in_words(error: click.BadParameter) -> click.BadParameter:
+    """Say what a number must be: click writes `0 is not in the range 1<=x<=9`, or `a valid integer range`."""
+    kind = error.param.type if error.param is not None else None
+    said = re.match(r"(.+) is not (?:in the range|a valid) ", error.message)
+    if said is None or not isinstance(kind, click.IntRange | click.FloatRange):
+        return error
+    what = "a whole number" if isinstance(kind, click.IntRange) else "a number"
+    low = f"more than {kind.min}" if kind.min_open else f"at least {kind.min}"
+    high = "" if kind.max is None else f" and at most {kind.max}"
+    return click.BadParameter(
+        f"{said[1]} must be {what}, {low}{high}", ctx=error.ctx, param=error.param, param_hint=error.param_hint
+    )
 
 
 def enter(program: click.Command, section: str) -> None:

@@ -81,3 +81,21 @@ def test_an_option_that_up_hands_on_is_refused_by_the_name_of_the_program(place:
 
 def test_python_m_orchestra_is_orchestra(place: Place) -> None:
     assert place.run("--help").stdout.startswith("Usage: orchestra [OPTIONS]")
+
+
+@pytest.mark.parametrize(
+    ("words", "program", "said"),
+    [
+        (["inbox", "--limit", "0"], ORCHESTRA, "0 must be a whole number, at least 1 and at most 1000"),
+        (["inbox", "--limit", "many"], ORCHESTRA, "'many' must be a whole number, at least 1 and at most 1000"),
+        (["task", "show", "0"], ORCHESTRA, "0 must be a whole number, at least 1\n"),
+        (["request", "agent/a", "x", "--timeout", "0"], ORCHESTRA, "0.0 must be a number, more than 0 and at most"),
+        (["--port", "70000"], HUB, "70000 must be a whole number, at least 0 and at most 65535"),
+    ],
+)
+def test_what_a_number_must_be_is_said_in_words(
+    place: Place, words: list[str], program: tuple[str, ...], said: str
+) -> None:
+    ended = place.run(*words, program=program)
+    assert ended.code == 2
+    assert said in ended.stderr

@@ -279,7 +279,7 @@ def test_an_agent_whose_name_another_process_takes_over_ends_and_says_so(place: 
         (["operator/x", "--runner", "exec"], "operator/x is not an agent"),
         (["X Y", "--runner", "exec"], "no valid name"),
         (["x", "--runner", "exec", "--queue", "agent/y"], "agent/y is not a queue"),
-        (["x", "--runner", "exec", "--concurrency", "0"], "0 is not in the range"),
+        (["x", "--runner", "exec", "--concurrency", "0"], "0 must be a whole number, at least 1"),
         (["x", "--runner", "exec", "--accept-from", "me"], "'me' is not an address"),
         (["x", "--", "no-such-program"], "there is no program no-such-program on this machine"),
     ],
