@@ -24,7 +24,7 @@ from .shared import print_json, table
 
 _PROGRAMS: Final = {"hub": "orchestra.hub.cli", "agent": "orchestra.agents.cli"}
 """Tables that belong to programs of their own; strings, because nothing here may import an upper floor."""
-_EVERYWHERE: Final = ("state", "as")  # options of nearly every command, listed once
+_EVERYWHERE: Final = ("state", "as", "memory", "matrix", "by")  # the same options of many commands, listed once
 _SCALARS: Final = (str, int, float, bool)
 
 

@@ -97,6 +97,13 @@ def test_options_have_the_names_of_the_command_line(place: Place) -> None:
     assert "agent-nobody.key" in place.run("status", env=env).stderr
 
 
+def test_what_the_file_sets_for_one_of_many_commands_is_listed_with_it(place: Place) -> None:
+    env = _configured(place, '[memory.learn]\nby = "ann"\n')
+    settings = {each["name"]: each for each in place.run("config", "list", "--json", env=env).data["settings"]}
+    assert (settings["memory.learn.by"]["value"], settings["memory.learn.by"]["from"]) == ("ann", "file")
+    assert settings["by"]["from"] == "default"
+
+
 def test_the_list_says_where_each_value_comes_from(place: Place) -> None:
     env = _configured(place, '[hub]\nport = 7500\n[task.submit]\nto = "queue/x"\n')
     env["ORCHESTRA_DURABILITY"] = "fast"
@@ -107,6 +114,8 @@ def test_the_list_says_where_each_value_comes_from(place: Place) -> None:
     assert settings["hub.durability"]["from"] == "environment ORCHESTRA_DURABILITY"
     assert (settings["hub.host"]["value"], settings["hub.host"]["from"]) == ("127.0.0.1", "default")
     assert settings["state"]["from"] == "environment ORCHESTRA_STATE"
+    assert (settings["memory"]["from"], settings["matrix"]["from"]) == ("default", "default")
+    assert not [name for name in settings if name.endswith((".memory", ".matrix", ".by"))], "once is enough"
     assert "agent.prompt-by" not in settings
     every = place.run("config", "list", "--all", "--json", env=env).data["settings"]
     assert "agent.prompt-by" in {each["name"] for each in every}
