@@ -51,6 +51,7 @@ from orchestra.wire import (
 
 from . import vocabulary
 from .calls import METHODS
+from .presence import SETTABLE
 from .vocabulary import Message, body_of, seq_of
 
 MODERN: Final = "orchestra.v1"
@@ -311,6 +312,8 @@ class Dialogue:
         return [self._send(asked, to, MESSAGE, body_of(message["content"]), {"options": options})]
 
     def _hear_presence(self, message: Message) -> list[Record]:
+        if message["status"] not in SETTABLE:
+            raise BadOption(f"status must be {' or '.join(SETTABLE)}; who is not connected is offline by that")
         return [self._call("quiet", _id_of(message), "presence.set", {"state": message["status"]})]
 
     def _hear_ack(self, message: Message) -> list[Record]:

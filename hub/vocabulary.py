@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from orchestra.address import Kind, parse_address
-from orchestra.errors import BadAddress, BadOption, Malformed
+from orchestra.errors import BadOption, Malformed
 from orchestra.job import Job, decode_job, title_of
 from orchestra.limits import OUTPUT_BYTES_MAX
 from orchestra.wire import TASK
@@ -114,12 +114,7 @@ def encoded(text: str) -> bytes:
 
 def address_of(text: str, *, kind: Kind) -> str:
     """Return the address that `text` names; a bare name is one of `kind`, as the earlier system's clients write it."""
-    if "/" in text or text == Kind.EVERYONE:
-        return str(parse_address(text))
-    try:
-        return str(parse_address(f"{kind}/{text}"))
-    except BadAddress:
-        raise BadAddress(f"{text[:_SHOWN]!r} is not an address; write agent/NAME, matrix/NAME or queue/NAME") from None
+    return str(parse_address(text if "/" in text or text == Kind.EVERYONE else f"{kind}/{text}"))
 
 
 def bare(address: str, *, kind: Kind) -> str:

@@ -198,6 +198,22 @@ def test_what_is_wrong_is_answered_with_what_is_wrong(text: str | bytes, code: s
         assert answer["message"]
 
 
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ({"type": "presence", "status": "busy"}, "status must be online or away"),
+        ({"type": "message", "to": "Two", "content": "x"}, "'matrix/Two' has no valid name after the slash; a name is"),
+    ],
+)
+def test_what_is_wrong_is_told_in_the_words_of_the_client(message: dict[str, str], told: str) -> None:
+    with fake_hub() as hub:
+        talker = Talker(hub, "matrix/m", is_modern=False)
+        talker.hear()
+        talker.say(**message)
+        (answer,) = talker.hear()
+        assert answer["message"].startswith(told)
+
+
 def test_a_field_that_is_null_is_as_one_that_is_not_there() -> None:
     with fake_hub() as hub:
         matrix, agent = Talker(hub, "matrix/m", is_modern=False), Talker(hub, "agent/a", is_modern=False)
