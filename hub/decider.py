@@ -186,7 +186,7 @@ class Decider:
             self._refuse(link, fault.verb, fault.ref, fault.error, turn)
 
     def heard_from(self, links: Iterable[Link], turn: Turn) -> None:
-        """A transport that pings its connections itself says that these are alive."""
+        """A transport that pings its connections itself says that these answered."""
         for link in links:
             session = self.state.roster.sessions.get(link)
             if session is not None:

@@ -223,6 +223,13 @@ class Gateway:
             self._is_pumping = True
             asyncio.get_running_loop().call_soon(self._pump_again)
 
+    def heard(self) -> list[WebLink]:
+        """Return the connections that something came over since the last call."""
+        heard = [link for link in self.links if link.is_heard]
+        for link in heard:
+            link.is_heard = False
+        return heard
+
     def tick(self) -> None:
         """Tell of who came and went, confirm what was read since, and close who reads nothing."""
         now = time.monotonic()

@@ -194,7 +194,7 @@ class Hub:
                     self._decider.enrolment.knocked(strangers, holds_all=self._holds_unknown_keys, now_ms=turn.now_ms)
                     if self._gateway is not None:
                         self._gateway.tick()
-                        self._decider.heard_from(self._gateway.links, turn)
+                        self._decider.heard_from(self._gateway.heard(), turn)
                     self._decider.tick(turn)
                     self._end_turn(turn)
                     if self._decider.succession.is_due(turn.now_ms):

@@ -45,8 +45,8 @@ class WebLink(DirectLink):
     """One WebSocket, as a link of the decider."""
 
     __slots__ = (
-        "_gateway", "allowed", "allowed_at", "dialogue", "end", "identity", "is_closed", "is_queued", "owed", "room",
-        "said", "socket", "stalled_at",
+        "_gateway", "allowed", "allowed_at", "dialogue", "end", "identity", "is_closed", "is_heard", "is_queued",
+        "owed", "room", "said", "socket", "stalled_at",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, socket: Connection, visit: Visit, dialogue: Dialogue) -> None:
@@ -60,6 +60,8 @@ class WebLink(DirectLink):
         """What it has to be told."""
         self.is_queued = False
         self.is_closed = False
+        self.is_heard = True
+        """Whether anything came over it lately: an answer to a ping, if nothing else."""
         self.room: asyncio.Future[None] | None = None
         """Whoever waits for the hub to take what was said."""
         self.allowed = GATEWAY_MESSAGES_PER_S * GATEWAY_BURST_S
@@ -116,6 +118,8 @@ class Connection(ServerConnection):
 
     def data_received(self, data: bytes) -> None:
         self._gateway.give_way()
+        if self.link is not None:
+            self.link.is_heard = True
         super().data_received(data)
 
     def resume_writing(self) -> None:

@@ -26,9 +26,11 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
 from orchestra.errors import BadOption, PortInUse, TokenExpired
+from orchestra.hub import gateway as gateway_module
 from orchestra.hub.gateway import Gateway
 from orchestra.hub.service import Hub
 from orchestra.hub.settings import GatewaySettings, HubSettings
+from orchestra.hub.websocket import WebLink
 from orchestra.limits import GATEWAY_BURST_S, GATEWAY_MESSAGES_PER_S, GATEWAY_TURN_FRAMES_MAX, TOKEN_URL_S_MAX
 from orchestra.state import StateFolder
 from orchestra.wire import PONG
@@ -646,5 +648,31 @@ def test_a_turn_takes_a_part_of_what_browsers_have_said() -> None:
             assert gateway.has_input
         finally:
             gateway.close()
+
+    run(scenario())
+
+
+def test_a_websocket_is_alive_while_something_comes_over_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lease of what it was given runs from when it was heard last, and not from when its connection was ended."""
+    monkeypatch.setattr(gateway_module, "GATEWAY_PING_S", 60.0)
+
+    async def scenario() -> None:
+        async with live_hub(tmp_path, gateway=GATEWAY) as hub, browser(hub, "operator/a") as me:
+            heard: list[list[WebLink]] = []
+            take = Gateway.heard
+
+            def _heard(gateway: Gateway) -> list[WebLink]:
+                heard.append(take(gateway))
+                return heard[-1]
+
+            monkeypatch.setattr(Gateway, "heard", _heard)
+            await until(lambda: [] in heard)
+            session = hub.session("operator/a")
+            before_ms = session.heard_ms
+            await until(lambda: len(heard) > heard.index([]) + 1)
+            assert (heard[-1], session.heard_ms) == ([], before_ms)
+            await me.socket.ping()
+            await until(lambda: session.heard_ms > before_ms)
+            assert heard[-1] == [session.link]
 
     run(scenario())
