@@ -673,6 +673,6 @@ def test_a_websocket_is_alive_while_something_comes_over_it(tmp_path: Path, monk
             assert (heard[-1], session.heard_ms) == ([], before_ms)
             await me.socket.ping()
             await until(lambda: session.heard_ms > before_ms)
-            assert heard[-1] == [session.link]
+            assert [session.link] in heard[heard.index([]) :]
 
     run(scenario())
