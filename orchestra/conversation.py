@@ -234,7 +234,7 @@ class Missed(NamedTuple):
 
 
 class Slowed(NamedTuple):
-    """The hub has no time yet for a CALL that watches something; `watch_again` says it again, a little later."""
+    """The hub has no time yet for a CALL that watches or follows; `watch_again` says it again, a little later."""
 
 
 class Unfollowed(NamedTuple):
@@ -485,13 +485,18 @@ class Conversation:
                 self.call("message.unwatch", {"seqs": [seq]})
 
     def unsubscribe(self, channel: str) -> None:
-        if self._forget_channel(channel) and self.is_open:
+        asking = self._subscribing.get(channel)
+        if asking in self._slowed:
+            self.watch_again()  # or it would be said after this
+        if self._forget_channel(channel) and (self.is_open or asking in self._calls):
             self.call("unsubscribe", {"channel": channel})
 
     def _forget_channel(self, channel: str) -> bool:
         """Take no more entries of a channel; return whether any were taken."""
+        is_taken = channel in self._subscriptions
         self._subscribing.pop(channel, None)
-        return self._subscriptions.pop(channel, 0) != 0
+        self._subscriptions.pop(channel, None)
+        return is_taken
 
     def watch_presence(self) -> int:
         """Follow who comes and goes; the reply and what follows say where everybody stands, as `Presence`.
@@ -722,12 +727,14 @@ class Conversation:
                 return
             self._calls_said.discard(ref)
             self._say_calls()
-            if asked[2] in _WATCHES and code == RateLimited.code:  # often nobody waits for it who could
+            is_asking = asked[2] == "subscribe" and self._subscribing.get(asked[3]["channel"]) == ref
+            # Often nobody waits for it who could.
+            if code == RateLimited.code and (is_asking or asked[2] in _WATCHES):
                 self._calls[ref] = asked
                 self._slowed.append(ref)
                 found.append(Slowed())
                 return
-            if asked[2] == "subscribe" and self._subscribing.get(asked[3]["channel"]) == ref:
+            if is_asking:
                 self._forget_channel(asked[3]["channel"])
                 found.append(Unfollowed(asked[3]["channel"], error))
         elif verb == REQUEST:

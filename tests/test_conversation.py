@@ -363,6 +363,36 @@ def test_who_unsubscribed_does_not_subscribe_again() -> None:
     assert [record[2] for record in talk.take()] == ["subscribe", "unsubscribe"]
 
 
+def test_who_follows_a_channel_asks_again_when_the_hub_had_no_time_for_it() -> None:
+    talk = _open()
+    talk.received([[REPLY, talk.subscribe("channel/status", 3), {"after": 3}]])
+    talk.received([_delivery(5, lease=0, to="channel/status")])
+    _reopen(talk)
+    asked = talk.take()[-1]
+    assert talk.received([[ERROR, CALL, asked[1], "rate_limited", "wait 0.001 s"]]) == [Slowed()]
+    assert talk.take() == [], "not at once"
+    talk.watch_again()
+    assert talk.take() == [asked]
+    found = talk.received([[REPLY, asked[1], {"after": 5}], _delivery(6, lease=0, to="channel/status")])
+    assert [each.seq for each in found if isinstance(each, Message)] == [6]
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_who_follows_no_more_while_the_hub_has_no_time_for_it_is_said_in_that_order(is_lost: bool) -> None:
+    talk = _open()
+    ref = talk.subscribe("channel/status", 0)
+    talk.take()
+    talk.received([[ERROR, CALL, ref, "rate_limited", "wait 0.001 s"]])
+    if is_lost:
+        talk.lost()
+    talk.unsubscribe("channel/status")
+    if is_lost:
+        talk.received([_welcome(())])
+    assert [record[2] for record in talk.take()] == ["subscribe", "unsubscribe"]
+    (refused,) = talk.received([[ERROR, CALL, ref, "rate_limited", "wait 0.001 s"]])
+    assert isinstance(refused, Refused), "nobody wants it any more"
+
+
 # Tasks.
 
 

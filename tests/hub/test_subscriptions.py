@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -172,6 +174,27 @@ def test_a_reader_whose_channel_is_gone_after_a_reconnect_is_told(tmp_path: Path
             hub.hub._open_router().kick(session.link)
             with pytest.raises(UnknownRecipient):
                 await soon(reading)
+
+    run(scenario())
+
+
+def test_a_reader_goes_on_though_the_hub_has_no_time_for_it_after_a_reconnect(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with (
+            live_hub(tmp_path) as hub,
+            hub.connect("operator/o") as sender,
+            hub.connect("matrix/m", patience_s=None) as reader,
+            reader.subscribe(STATUS, after=0) as entries,
+        ):
+            sent = [await sender.publish(STATUS, "before")]
+            assert await _take(entries, 1) == sent
+            waits_s = iter((0.001,))
+            bucket = SimpleNamespace(take=lambda **_: next(waits_s, 0.0))
+            hub.decider.state.roster.peers["matrix/m"].calls = cast("Any", bucket)
+            hub.hub._kick(hub.session("matrix/m").link)
+            sent.append(await sender.publish(STATUS, "after"))
+            assert await _take(entries, 1) == sent[1:]
+            assert next(waits_s, None) is None, "it was not refused"
 
     run(scenario())
 
