@@ -1,4 +1,4 @@
-"""`orchestra task ask` and `orchestra task checkpoint`: for programs that an agent runs as a task."""
+"""For what an agent runs as a task: `orchestra task ask`, `orchestra task checkpoint`, and whose inbox is shown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import click
 from orchestra.errors import ConnectionLost, HubUnreachable, TooLarge, error_of
 from orchestra.limits import CHECKPOINT_BYTES_MAX
 
-from .shared import print_json
+from .shared import print_json, say
 
 
 @click.command()
@@ -47,6 +47,13 @@ def checkpoint(file: str) -> None:
     if len(data) > CHECKPOINT_BYTES_MAX:
         raise TooLarge(f"a checkpoint may have {CHECKPOINT_BYTES_MAX} bytes; leave a path, and the rest in a file")
     _say({"checkpoint": base64.b64encode(data).decode()})
+
+
+def tell_agent_s_inbox(shown: str) -> None:
+    """Inside a task, say how its agent's inbox is seen, where that of another is `shown`."""
+    agent = os.environ.get("ORCHESTRA_AGENT", "")
+    if agent and agent != shown and os.environ.get("ORCHESTRA_TASK_ID"):
+        say(f"this is the inbox of {shown}; that of the agent which runs this task: orchestra inbox --as {agent}")
 
 
 def _say(what: dict[str, str]) -> dict[str, Any]:

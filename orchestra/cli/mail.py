@@ -12,6 +12,7 @@ from orchestra.address import Kind
 from orchestra.stage import STAGES
 from orchestra.task import Priority
 
+from .inside import tell_agent_s_inbox
 from .meet import keep_sent
 from .shared import (
     FAILED,
@@ -126,6 +127,8 @@ def inbox(
     """Show the unread messages to you; they stay unread until `orchestra read`."""
 
     async def looking(client: Client) -> list[Message]:
+        if address is None:
+            tell_agent_s_inbox(client.address)
         if thread is None:
             return await client.inbox(count=limit)
         return await client.thread(thread, count=limit)

@@ -98,3 +98,15 @@ def test_a_checkpoint_that_is_too_large_is_refused_at_once(desk: Place, tmp_path
     ended = desk.run("task", "submit", "--wait", "--", "sh", "-c", script)
     assert "a checkpoint may have 65536 bytes" in ended.stdout
     assert ended.stdout.count("2\n") == 2
+
+
+def test_the_inbox_inside_a_task_says_how_that_of_its_agent_is_seen(desk: Place) -> None:
+    assert desk.run("send", "agent/exec-1", "the API has changed").code == 0
+    look = f"{ORCHESTRA} inbox; {ORCHESTRA} inbox --as $ORCHESTRA_AGENT"
+    seq = int(desk.run("task", "submit", "--to", "agent/exec-1", "--json", "--", "sh", "-c", look).data["seq"])
+    wait_until(lambda: _show(desk, seq)["state"] == "completed", "it has looked")
+    shown = _show(desk, seq)["output"]
+    assert "that of the agent which runs this task: orchestra inbox --as agent/exec-1\n" in shown
+    assert shown.count("this is the inbox of operator/") == 1, "who says whose it is needs no reminder"
+    assert "the API has changed" in shown
+    assert "this task" not in desk.run("inbox").stderr
