@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -47,14 +48,20 @@ def test_500_agents_that_connect_at_once_are_all_welcomed_each_gets_its_own_and_
     keys = {f"agent/a{number}": make_key_pair() for number in range(AGENTS)}
 
     async def scenario() -> None:
-        async with aio.connect(state=folder.path) as operator, asyncio.timeout(2 * BOUND_S):
+        async with (
+            aio.connect(state=folder.path) as operator,
+            AsyncExitStack() as stack,
+            asyncio.timeout(2 * BOUND_S),
+        ):
             for name, key in keys.items():
                 await operator.call("keys.accept", address=name, public_key=key.public)
             bytes_before, files_before = resident_bytes(hub.pid), open_files(hub.pid)
             agents = await asyncio.gather(
                 *(
-                    aio.connect(
-                        state=there.path, address=name, key=key, slots=1, queues=["queue/all"], patience_s=BOUND_S
+                    stack.enter_async_context(
+                        aio.connect(
+                            state=there.path, address=name, key=key, slots=1, queues=["queue/all"], patience_s=BOUND_S
+                        )
                     )
                     for name, key in keys.items()
                 )
@@ -104,21 +111,23 @@ def test_a_hub_that_has_hardly_a_file_left_says_so_serves_whom_it_has_and_takes_
     hub = place.hub(before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (FEW_FILES, FEW_FILES)))
 
     async def scenario() -> None:
-        async with await peer(place, "matrix/one") as one, await peer(place, "matrix/two") as two:
+        async with (
+            await peer(place, "matrix/one") as one,
+            await peer(place, "matrix/two") as two,
+            AsyncExitStack() as stack,
+        ):
             lost: list[str] = []
             for client in (one, two):
                 client.on_lost = lambda reason: lost.append(str(reason))
             crowd = [asyncio.ensure_future(_crowd(place)) for _ in range(CROWD)]
+            stack.push_async_callback(_disperse, crowd)
             await asyncio.to_thread(wait_until, lambda: "were turned away" in hub.stderr, "the hub to say so")
             messages = two.messages()
             for number in range(500):
                 await asyncio.wait_for(one.send("matrix/two", str(number)), BOUND_S)
                 assert (await asyncio.wait_for(anext(messages), BOUND_S)).text == str(number)
             assert not all(each.done() for each in crowd), "there was room for all"
-            for each in crowd:
-                each.cancel()
-            ended = await asyncio.gather(*crowd, return_exceptions=True)
-            await asyncio.gather(*(each.close() for each in ended if isinstance(each, aio.Client)))
+            await _disperse(crowd)
             async with asyncio.timeout(BOUND_S):
                 await (await _crowd(place)).close()
             assert lost == []
@@ -131,3 +140,11 @@ def test_a_hub_that_has_hardly_a_file_left_says_so_serves_whom_it_has_and_takes_
 async def _crowd(place: Place) -> aio.Client:
     """Connect as this user's operator, who may have many sessions."""
     return await aio.connect(state=place.state, patience_s=None)
+
+
+async def _disperse(crowd: Sequence[asyncio.Future[aio.Client]]) -> None:
+    """Let nobody connect any more, and close who has."""
+    for each in crowd:
+        each.cancel()
+    ended = await asyncio.gather(*crowd, return_exceptions=True)
+    await asyncio.gather(*(each.close() for each in ended if isinstance(each, aio.Client)))
