@@ -375,7 +375,6 @@ class Client:
         self._line = Line(
             loop=self.loop,
             talk=self._talk,
-            reply=self._call,
             expect=self._expect,
             flush=self._flush_soon,
             check=self._check,
@@ -722,7 +721,7 @@ class Client:
         if not found["recipients"] and parse_address(found["to"]).kind is Kind.EVERYONE:
             message._fail(DeadLetter(f"message {seq}: {FOR_NOBODY}"))
         [ref] = self._talk.watch_messages([seq])
-        await self._call(ref)
+        await self._expect(ref)
         return message
 
     async def send_all(self, to: str, bodies: Iterable[str | bytes]) -> list[int]:
@@ -803,7 +802,7 @@ class Client:
         await self.call("task.get", seq=seq)
         task = self._tasks.setdefault(seq, SubmittedTask(self, seq))
         [ref] = self._talk.watch([seq])
-        await self._call(ref)
+        await self._expect(ref)
         return task
 
     async def request(self, to: str, body: str | bytes, *, timeout_s: float = 5.0) -> bytes:
@@ -818,7 +817,7 @@ class Client:
         parse_address(to)
         ref = self._talk.request(to, int(timeout_s * 1000), _bytes(body))
         try:
-            return bytes(await asyncio.wait_for(self._call(ref), timeout_s + 2))
+            return bytes(await asyncio.wait_for(self._expect(ref), timeout_s + 2))
         except TimeoutError as exc:
             raise DeadlinePassed(f"{to} did not answer in time") from exc
 
@@ -831,7 +830,7 @@ class Client:
         while True:
             self._check()
             try:
-                result: dict[str, Any] = await self._call(self._talk.call(method, params))
+                result: dict[str, Any] = await self._expect(self._talk.call(method, params))
                 return result
             except RateLimited:  # safe to repeat: nothing was done
                 now = self.loop.time()
@@ -854,9 +853,6 @@ class Client:
             self._sends[n] = self.loop.create_future()
         self._flush_soon()
         return n
-
-    async def _call(self, ref: int) -> Any:
-        return await self._expect(ref)
 
     def _expect(self, ref: int) -> asyncio.Future[Any]:
         """Return what the reply to a CALL or REQUEST will be."""
@@ -1022,7 +1018,7 @@ class Client:
             raise PeerError("presence is watched already")
         stream = self._presence = _PresenceStream()
         try:
-            await self._call(self._talk.watch_presence())
+            await self._expect(self._talk.watch_presence())
             while True:
                 while not stream.newest:
                     self._check()

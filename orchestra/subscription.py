@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -19,15 +19,13 @@ class Line:
 
     Attributes:
         places: those that are followed, by channel.
-        reply: waits for the reply to a CALL.
-        expect: the same as a future, for who does not wait.
+        expect: the reply to a CALL, as a future.
         flush: sends what is in the outbox.
         check: raises if the client is over.
     """
 
     loop: asyncio.AbstractEventLoop
     talk: Conversation
-    reply: Callable[[int], Awaitable[Any]]
     expect: Callable[[int], asyncio.Future[Any]]
     flush: Callable[[], None]
     check: Callable[[], None]
@@ -122,7 +120,7 @@ class Place:
         self._line.check()
         self._line.places[self.channel] = self
         try:
-            begun = await self._line.reply(self._line.talk.subscribe(self.channel, self.after, cursor=self.cursor))
+            begun = await self._line.expect(self._line.talk.subscribe(self.channel, self.after, cursor=self.cursor))
         except BaseException:
             self.leave()
             raise

@@ -627,16 +627,16 @@ def test_however_long_a_call_waited_before_it_is_made_again_when_it_is_refused_f
 
     async def scenario() -> None:
         async with live_hub(tmp_path) as hub, hub.connect("matrix/m") as client:
-            call, refusals = client._call, 1
+            expect, refusals = client._expect, 1
 
             async def refused_once(ref: int) -> Any:
                 nonlocal refusals
                 if refusals:
                     refusals -= 1
                     raise RateLimited("too often")
-                return await call(ref)
+                return await expect(ref)
 
-            monkeypatch.setattr(client, "_call", refused_once)
+            monkeypatch.setattr(client, "_expect", refused_once)
             assert (await soon(client.call("whoami")))["address"] == "matrix/m"
 
     run(scenario())
