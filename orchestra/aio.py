@@ -981,21 +981,19 @@ class Client:
     async def inbox(self, *, count: int = 100, after: int = 0) -> list[Message]:
         """Return the unread messages to this peer without consuming them."""
         reply = await self.call("inbox", count=count, after=after)
-        return [
-            self._opened(
-                Message(each["seq"], each["from"], each["to"], each["sent_ms"], each["body"], 0, 0, each["options"])
-            )
-            for each in reply["messages"]
-        ]
+        return self._listed(reply["messages"])
 
     async def thread(self, seq: int, *, count: int = 100) -> list[Message]:
         """Return the messages of the thread that `seq` belongs to which this peer sent or got, read or not."""
         reply = await self.call("message.thread", seq=seq, count=count)
+        return self._listed(reply["messages"])
+
+    def _listed(self, found: list[dict[str, Any]]) -> list[Message]:
         return [
             self._opened(
                 Message(each["seq"], each["from"], each["to"], each["sent_ms"], each["body"], 0, 0, each["options"])
             )
-            for each in reply["messages"]
+            for each in found
         ]
 
     async def mark_read(self, seqs: Iterable[int], *, ack: bool = False) -> int:
