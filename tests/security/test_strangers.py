@@ -21,6 +21,16 @@ from orchestra.wire import PING
 
 from ..hub.livehub import live_hub, raw_peer, run, soon
 
+_REFUSED = {
+    int(event)
+    for event in (
+        zmq.EVENT_HANDSHAKE_FAILED_AUTH,
+        zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
+        zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
+        zmq.EVENT_DISCONNECTED,
+    )
+}
+
 
 def test_a_key_the_hub_does_not_know_is_refused_with_a_sentence(tmp_path: Path) -> None:
     async def scenario() -> None:
@@ -39,15 +49,6 @@ def test_a_key_the_hub_does_not_know_is_refused_with_a_sentence(tmp_path: Path) 
 def test_without_its_handshake_handler_the_hub_lets_nobody_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """CURVE alone would accept any key: the hub must fail closed."""
     monkeypatch.setattr(router_module, "HANDSHAKE_MS", 300)  # who asked the handler while it closed waits for so long
-    refused = {
-        int(event)
-        for event in (
-            zmq.EVENT_HANDSHAKE_FAILED_AUTH,
-            zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
-            zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
-            zmq.EVENT_DISCONNECTED,
-        )
-    }
 
     async def scenario() -> None:
         async with live_hub(tmp_path) as hub:
@@ -60,7 +61,7 @@ def test_without_its_handshake_handler_the_hub_lets_nobody_in(tmp_path: Path, mo
             for key in (make_key_pair(), known):
                 async with raw_peer(hub, "agent/a", key=key) as peer:
                     await peer.say([PING, 1])
-                    assert await peer.event(*refused, int(zmq.EVENT_HANDSHAKE_SUCCEEDED)) in refused
+                    assert await peer.event(*_REFUSED, int(zmq.EVENT_HANDSHAKE_SUCCEEDED)) in _REFUSED
             assert not router.has_input()
 
     run(scenario())
@@ -107,17 +108,6 @@ def test_noise_on_the_port_harms_nobody(tmp_path: Path, seed: int) -> None:
             assert set(hub.decider.state.roster.sessions.values()) == {hub.session("matrix/m")}
 
     run(scenario())
-
-
-_REFUSED = {
-    int(event)
-    for event in (
-        zmq.EVENT_HANDSHAKE_FAILED_AUTH,
-        zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
-        zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
-        zmq.EVENT_DISCONNECTED,
-    )
-}
 
 
 def test_who_knows_the_public_half_of_a_key_alone_is_not_let_in(tmp_path: Path) -> None:
