@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import pty
+import resource
 import selectors
 import signal
 import socket
@@ -13,8 +14,8 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -115,6 +116,19 @@ def open_files(pid: int) -> int:
     if not folder.exists():
         pytest.skip("the files of another process are counted in /proc")
     return len(list(folder.iterdir()))
+
+
+@contextmanager
+def may_open(files: int) -> Iterator[None]:
+    """Let this process have as many files as its clients need, or skip the test where it may not."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < files:
+        pytest.skip(f"this process may have {hard} files; its clients need {files}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, files), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 class RawPeer:

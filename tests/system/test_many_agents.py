@@ -14,7 +14,7 @@ from orchestra.keys import make_key_pair
 from orchestra.state import HubCard, StateFolder
 from orchestra.task import TaskState
 
-from .programs import BOUND_S, Place, open_files, peer, resident_bytes, wait_until
+from .programs import BOUND_S, Place, may_open, open_files, peer, resident_bytes, wait_until
 
 AGENTS = 500
 FILES = 12 * AGENTS  # a client has some ten: its sockets, their signals, its context's
@@ -26,13 +26,8 @@ CONNECTION_BYTES_MAX = 256 * KIB  # several times what one costs, far below what
 
 @pytest.fixture
 def many_files() -> Iterator[None]:
-    """Let this process have as many files as its clients need."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < FILES:
-        pytest.skip(f"this process may have {hard} files; {AGENTS} clients need {FILES}")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, FILES), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with may_open(FILES):
+        yield
 
 
 @pytest.mark.parametrize("transport", ["ipc", "tcp"])

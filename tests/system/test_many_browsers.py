@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import resource
 from collections.abc import Iterator
 
 import pytest
@@ -14,7 +13,7 @@ from orchestra import aio
 from orchestra.keys import make_key_pair
 
 from .gateways import hub_with_gateway
-from .programs import BOUND_S, Place, open_files, resident_bytes, wait_until
+from .programs import BOUND_S, Place, may_open, open_files, resident_bytes, wait_until
 
 BROWSERS = 1000
 PEERS = 20  # one may have 64 sessions
@@ -26,12 +25,8 @@ CONNECTION_BYTES_MAX = 128 * KIB  # several times what one costs
 
 @pytest.fixture
 def many_files() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < FILES:
-        pytest.skip(f"this process may have {hard} files; {BROWSERS} clients need {FILES}")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, FILES), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with may_open(FILES):
+        yield
 
 
 def test_1000_websockets_are_connected_at_once_each_gets_its_own_and_they_leave_nothing(

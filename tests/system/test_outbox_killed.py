@@ -45,12 +45,11 @@ with Store(memory) as store:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> object:
-    place = Place(tmp_path)
+def place(place: Place) -> Place:
+    """A place with two clones."""
     for name in ("web", "api"):
-        (tmp_path / name / ".git").mkdir(parents=True)
-    yield place
-    place.close()
+        (place.folder / name / ".git").mkdir(parents=True)
+    return place
 
 
 def test_every_message_that_was_kept_comes_once(place: Place) -> None:
