@@ -35,7 +35,6 @@ logger = logging.getLogger(__name__)
 _PAUSE_S: Final = 1.0  # before what the hub has no room for is sent again,
 _PAUSE_S_MAX: Final = 30.0  # and before any later try
 _ABSENT_S: Final = 10.0  # before a file is looked at again for whose agent the hub takes nothing
-_DAY_S: Final = 86_400.0
 
 
 class Bridge:

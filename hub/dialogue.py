@@ -23,7 +23,7 @@ from orchestra.limits import (
     SLOTS_MAX,
 )
 from orchestra.stage import STAGES
-from orchestra.task import RANK, TaskState
+from orchestra.task import TaskState
 from orchestra.version import WIRE_VERSION
 from orchestra.wire import (
     ACK,
@@ -65,7 +65,6 @@ _RESULT_STATES: Final = {
     "failed": TaskState.FAILED,
     "canceled": TaskState.CANCELED,
 }
-_PRIORITIES: Final = {rank: str(name) for name, rank in RANK.items()}
 
 
 @dataclass(frozen=True, slots=True)

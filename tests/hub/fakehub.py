@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -340,9 +340,6 @@ class FakeHub:
 
     def count(self, name: str) -> int:
         return self.state.counts[name]
-
-
-MakeHub = Callable[[], FakeHub]
 
 
 def seqs(deliveries: list[Record]) -> list[int]:

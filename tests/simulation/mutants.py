@@ -162,16 +162,6 @@ def _never_dies_with_a_reason(whole: Any) -> Any:
     return lose
 
 
-def _works_twice(whole: Any) -> Any:
-    def wait_again(self: Tasks, task: Task, turn: Turn, **options: Any) -> None:
-        was_held = task.state is TaskState.WORKING
-        whole(self, task, turn, **options)
-        if was_held and task.state is TaskState.QUEUED:  # and so it is on the board of its line twice
-            self.board.requeue(task, now_ms=turn.now_ms)
-
-    return wait_again
-
-
 def _settles_what_dies_silently(whole: Any) -> Any:
     def wait(self: Post, peer: Any, letter: Letter, holder: Any, why: str, *, delay_ms: int, turn: Turn) -> None:
         whole(self, peer, letter, holder, why, delay_ms=delay_ms, turn=turn)
