@@ -12,7 +12,19 @@ import click
 from orchestra.errors import NotFound
 
 from .group import Group
-from .shared import FAILED, ago, clean, client_options, fail, print_json, say, table, text_or_stdin, with_client
+from .shared import (
+    FAILED,
+    ago,
+    clean,
+    client_options,
+    fail,
+    preview,
+    print_json,
+    say,
+    table,
+    text_or_stdin,
+    with_client,
+)
 
 if TYPE_CHECKING:
     from orchestra.aio import Client
@@ -99,7 +111,7 @@ def list_(ctx: click.Context, state: Path | None, address: str | None, as_json: 
                 str(each["seq"]),
                 each["from"],
                 ago(each["sent_ms"], now_ms=_now_ms()),
-                _preview(each["body"].decode("utf-8", "replace")),
+                preview(each["body"].decode("utf-8", "replace"), 80),
             ]
             for each in found
         ]
@@ -121,11 +133,6 @@ async def _all(client: Client) -> list[dict[str, Any]]:
             return sorted(named, key=lambda each: str(each["entry"]))
         after = page[-1]["seq"]
         found += page
-
-
-def _preview(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 80 else line[:77] + "..."
 
 
 def _now_ms() -> int:

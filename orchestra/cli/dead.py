@@ -11,7 +11,7 @@ import click
 from orchestra.wire import TASK
 
 from .group import Group
-from .shared import FAILED, ago, clean, client_options, print_json, say, table, with_client
+from .shared import FAILED, ago, clean, client_options, preview, print_json, say, table, with_client
 
 
 @click.group(cls=Group)
@@ -109,8 +109,7 @@ def _facts(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _preview(found: dict[str, Any]) -> str:
-    line = " ".join((_title(found["body"]) if found["kind"] == TASK else _text(found)).split())
-    return line if len(line) <= 60 else line[:57] + "..."
+    return preview(_title(found["body"]) if found["kind"] == TASK else _text(found), 60)
 
 
 def _text(found: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ from .shared import (
     clean,
     client_options,
     fail,
+    preview,
     print_json,
     say,
     table,
@@ -144,7 +145,7 @@ def inbox(
                 message.sender,
                 ago(message.time_ms, now_ms=now_ms),
                 str(message.reply_to or ""),
-                preview(shown(message)),
+                line_of(message),
             ]
             for message in messages
         ]
@@ -221,10 +222,9 @@ def facts(message: Message) -> dict[str, object]:
     }
 
 
+def line_of(message: Message) -> str:
+    return preview(shown(message), 100)
+
+
 def shown(message: Message) -> str:
     return "(sealed; it can't be opened with the key that is here)" if message.is_sealed else message.text
-
-
-def preview(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 100 else line[:97] + "..."

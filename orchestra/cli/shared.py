@@ -283,6 +283,12 @@ def clean(text: str) -> str:
     return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
+def preview(text: str, chars: int) -> str:
+    """Return a text as one line of at most so many characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= chars else line[: chars - 3] + "..."
+
+
 def ago(ms: int, *, now_ms: int) -> str:
     """Return how long ago `ms` was, in the largest fitting unit."""
     seconds = max(0, now_ms - ms) / 1000

@@ -13,7 +13,7 @@ import click
 from orchestra.errors import DeadlinePassed
 from orchestra.stage import DEAD, STAGES
 
-from .mail import facts, preview, shown
+from .mail import facts, line_of
 from .shared import DONE, FAILED, clean, client_options, print_json_line, with_client
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ async def _show_incoming(client: Client, *, as_json: bool) -> None:
         if as_json:
             print_json_line(facts(message))
         else:
-            line = (str(message.seq), message.sender, _clock(message.time_ms), preview(shown(message)))
+            line = (str(message.seq), message.sender, _clock(message.time_ms), line_of(message))
             click.echo("\t".join(clean(cell) for cell in line))
 
 
