@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from orchestra.audit import FIRST, Entry, first_break
 from orchestra.errors import BadOption
 
 from .group import Group
-from .shared import FAILED, client_options, fail, print_json, table, with_client
+from .shared import FAILED, client_options, day_and_time, fail, print_json, table, with_client
 
 if TYPE_CHECKING:
     from orchestra.aio import Client
@@ -41,7 +40,7 @@ def tail(limit: int, state: Path | None, address: str | None, as_json: bool) -> 
         print_json([_facts(entry) for entry in entries])
         return
     rows = [
-        [str(entry.n), _when(entry.at_ms), entry.actor or "-", entry.action, entry.subject or "-", entry.detail]
+        [str(entry.n), day_and_time(entry.at_ms), entry.actor or "-", entry.action, entry.subject or "-", entry.detail]
         for entry in entries
     ]
     table(["N", "AT", "BY", "WHAT", "PEER", "DETAIL"], rows)
@@ -108,7 +107,3 @@ def _facts(entry: Entry) -> dict[str, Any]:
         "detail": entry.detail,
         "digest": entry.digest.hex(),
     }
-
-
-def _when(at_ms: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_ms / 1000))

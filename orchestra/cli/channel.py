@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -10,7 +9,18 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from .group import Group
-from .shared import FAILED, clean, client_options, print_json, print_json_line, say, table, text_or_stdin, with_client
+from .shared import (
+    FAILED,
+    clean,
+    client_options,
+    day_and_time,
+    print_json,
+    print_json_line,
+    say,
+    table,
+    text_or_stdin,
+    with_client,
+)
 
 if TYPE_CHECKING:
     from orchestra.aio import Client
@@ -241,7 +251,7 @@ def _show_json(facts: dict[str, Any]) -> None:
 
 
 def _show(facts: dict[str, Any]) -> None:
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(facts["sent_ms"] / 1000))
+    when = day_and_time(facts["sent_ms"])
     named = f"  [{clean(facts['entry'])}]{' removed' if facts['removed'] else ''}" if facts["entry"] else ""
     click.echo(click.style(f"{facts['seq']}  {when}  {facts['from']}{named}", bold=True))
     for line in clean(facts["body"].decode("utf-8", "replace")).splitlines():

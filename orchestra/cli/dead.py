@@ -11,7 +11,7 @@ import click
 from orchestra.wire import TASK
 
 from .group import Group
-from .shared import FAILED, ago, clean, client_options, preview, print_json, say, table, with_client
+from .shared import FAILED, ago, clean, client_options, day_and_time, preview, print_json, say, table, with_client
 
 
 @click.group(cls=Group)
@@ -58,15 +58,17 @@ def show(seq: int, state: Path | None, address: str | None, as_json: bool) -> No
         return
     kind = "task" if found["kind"] == TASK else "message"
     click.echo(
-        click.style(f"{kind} {seq}  from {found['from']}  to {found['to']}  {_time(found['sent_ms'])}", bold=True)
+        click.style(
+            f"{kind} {seq}  from {found['from']}  to {found['to']}  {day_and_time(found['sent_ms'])}", bold=True
+        )
     )
     for each in found["dead"]:
         end = ""
         if each["resent_seq"]:
-            end = f"; sent again as {each['resent_seq']} by {each['closed_by']} {_time(each['closed_ms'])}"
+            end = f"; sent again as {each['resent_seq']} by {each['closed_by']} {day_and_time(each['closed_ms'])}"
         elif each["closed_ms"]:
-            end = f"; dropped by {each['closed_by']} {_time(each['closed_ms'])}"
-        click.echo(f"for {each['recipient']}: {each['reason']} {_time(each['at_ms'])}{end}")
+            end = f"; dropped by {each['closed_by']} {day_and_time(each['closed_ms'])}"
+        click.echo(f"for {each['recipient']}: {each['reason']} {day_and_time(each['at_ms'])}{end}")
     click.echo(clean(_title(found["body"]) if found["kind"] == TASK else _text(found)))
     if found["kind"] == TASK:
         say(f"see also: orchestra task show {seq}")
@@ -126,7 +128,3 @@ def _title(body: bytes) -> str:
         return decode_job(body).title
     except BadOption:
         return "(see: orchestra task show)"
-
-
-def _time(ms: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(ms / 1000))

@@ -30,6 +30,7 @@ from .shared import (
     say,
     state_option,
     table,
+    time_and_day,
     with_client,
 )
 
@@ -102,7 +103,7 @@ def invite(
         print_json({"code": code, "peer": str(who), "expires_ms": made["expires_ms"], "endpoints": list(endpoints)})
         return
     click.echo(code)
-    until = time.strftime("%H:%M on %d %b", time.localtime(made["expires_ms"] / 1000))
+    until = time_and_day(made["expires_ms"])
     say(f"lets {who} in {'once' if uses == 1 else f'{uses} times'} until {until}, at {', '.join(endpoints)}")
     say("on the other machine: orchestra join CODE   (or pipe the code in: orchestra join -)")
     if who.kind is Kind.AGENT and grants and not any(fnmatchcase(f"serve:{who}", grant) for grant in grants):
@@ -308,7 +309,7 @@ def rotate(peer: str | None, overlap: float | None, state: Path | None, as_json:
         print_json({"address": str(who), "fingerprint": pair.fingerprint, "old_until_ms": done["until_ms"]})
         return
     click.echo(f"{who} has a new key: {pair.fingerprint}")
-    until = time.strftime("%H:%M on %d %b", time.localtime(done["until_ms"] / 1000))
+    until = time_and_day(done["until_ms"])
     say(f"the old one is let in until {until}; it is kept in {path}.old")
 
 
@@ -319,7 +320,7 @@ def _rotate_hub(overlap: float, state: Path | None, as_json: bool) -> None:
         print_json(done)
         return
     click.echo(f"the hub's next key is {done['fingerprint']}")
-    at = time.strftime("%H:%M on %d %b", time.localtime(done["at_ms"] / 1000))
+    at = time_and_day(done["at_ms"])
     say(f"it takes over at {at}; peers that are connected, or connect until then, know it and come back by themselves")
 
 

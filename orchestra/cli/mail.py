@@ -20,6 +20,7 @@ from .shared import (
     ago,
     clean,
     client_options,
+    day_and_time,
     fail,
     preview,
     print_json,
@@ -188,7 +189,7 @@ def read(
     if as_json:
         print_json([facts(message) for message in messages])
     for message in [] if as_json else messages:
-        sent = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(message.time_ms / 1000))
+        sent = day_and_time(message.time_ms)
         reply = f"  reply to {message.reply_to}, thread {message.thread}" if message.reply_to else ""
         click.echo(click.style(f"{message.seq}  from {message.sender}  {sent}{reply}", bold=True))
         if message.sealed_by:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -287,6 +288,16 @@ def preview(text: str, chars: int) -> str:
     """Return a text as one line of at most so many characters."""
     line = " ".join(text.split())
     return line if len(line) <= chars else line[: chars - 3] + "..."
+
+
+def day_and_time(ms: int) -> str:
+    """Return when something was, to the second."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(ms / 1000))
+
+
+def time_and_day(ms: int) -> str:
+    """Return when something ends, to the minute."""
+    return time.strftime("%H:%M on %d %b", time.localtime(ms / 1000))
 
 
 def ago(ms: int, *, now_ms: int) -> str:

@@ -31,6 +31,7 @@ from .shared import (
     clean,
     client_options,
     console,
+    day_and_time,
     print_json,
     say,
     table,
@@ -282,7 +283,7 @@ def show(ctx: click.Context, seq: int, state: Path | None, address: str | None, 
         print_json(found)
         return
     report = found["report"]
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found["sent_ms"] / 1000))
+    when = day_and_time(found["sent_ms"])
     lines = [
         ("task", f"{found['seq']}  {clean(found['title'])}"),
         ("state", click.style(found["state"], fg=_COLOURS.get(found["state"]), bold=True) + _why(report)),

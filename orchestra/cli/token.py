@@ -13,7 +13,7 @@ from orchestra.errors import NotFound
 from orchestra.limits import TOKEN_S_MAX, TOKEN_URL_S_MAX
 
 from .group import Group
-from .shared import FAILED, Duration, ago, client_options, print_json, say, table, with_client
+from .shared import FAILED, Duration, ago, client_options, print_json, say, table, time_and_day, with_client
 
 if TYPE_CHECKING:
     from orchestra.aio import Client
@@ -72,8 +72,8 @@ def create(
         print_json(made)
         return
     click.echo(made["token"])
-    opens = f", opens connections from other machines until {_clock(made['expires_ms'])}" if is_url else ""
-    say(f"token {made['id']} of {made['address']} ends {_clock(made['ends_ms'])}{opens}")
+    opens = f", opens connections from other machines until {time_and_day(made['expires_ms'])}" if is_url else ""
+    say(f"token {made['id']} of {made['address']} ends {time_and_day(made['ends_ms'])}{opens}")
     say(f"it may: {' '.join(made['grants']) or 'nothing'}")
     say(f"take it back with: orchestra token revoke {made['id']}")
 
@@ -87,7 +87,7 @@ def code(state: Path | None, address: str | None, as_json: bool) -> None:
         print_json(made)
         return
     click.echo(made["url"] or made["code"])
-    say(f"signs {made['address']} in, once, until {_clock(made['expires_ms'])}")
+    say(f"signs {made['address']} in, once, until {time_and_day(made['expires_ms'])}")
 
 
 @token.command("list")
@@ -156,8 +156,4 @@ def _standing(token: dict[str, Any]) -> str:
     if token["revoked_ms"] is not None:
         return "revoked"
     online = f"{token['sessions']} online, " if token["sessions"] else ""
-    return f"{online}ends {_clock(token['ends_ms'])}"
-
-
-def _clock(at_ms: int) -> str:
-    return time.strftime("%H:%M on %d %b", time.localtime(at_ms / 1000))
+    return f"{online}ends {time_and_day(token['ends_ms'])}"

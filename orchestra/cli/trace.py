@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import click
 
-from .shared import client_options, print_json, table, with_client
+from .shared import client_options, day_and_time, print_json, table, with_client
 
 
 @click.command()
@@ -24,5 +23,4 @@ def trace(seq: int, state: Path | None, address: str | None, as_json: bool) -> N
 
 
 def _time(ms: int) -> str:
-    when = time.localtime(ms / 1000)
-    return f"{time.strftime('%Y-%m-%d %H:%M:%S', when)}.{ms % 1000:03}"
+    return f"{day_and_time(ms)}.{ms % 1000:03}"
