@@ -255,7 +255,7 @@ def test_a_reply_shows_its_thread_read_or_not(desk: Place, known: Callable[[str]
     data = desk.run("inbox", "--thread", first, "--as", one, "--json").data
     assert [(each["reply_to"], each["thread"]) for each in data] == [(None, int(first)), (int(first), int(first))]
     refused = desk.run("send", one, "me too", "--reply-to", first, "--as", known("matrix/stranger"))
-    assert "a message that you sent or got" in refused.assert_is_one_sentence(2)
+    assert "no message that you sent or got" in refused.assert_is_one_sentence(2)
 
 
 def test_a_key_sends_once_also_in_another_process(desk: Place, known: Callable[[str], str]) -> None:
