@@ -10,23 +10,28 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from orchestra.errors import EmbedFault, RowRefused
-from orchestra.memory import chroma, index, notebook, vectors
-from orchestra.memory.embedder import Embedder
+from orchestra.memory import chroma, index, line, notebook, vectors
+from orchestra.memory.embedder import Choice, Embedder
 from orchestra.memory.filters import Filters
+from orchestra.memory.indexer import Indexer
 from orchestra.memory.indexplace import IndexPlace, Lock, open_log, write_json
 from orchestra.memory.keeper import Keeper
+from orchestra.memory.meaning import Semantics
 from orchestra.memory.near import CHROMADB, EXACT, Near
 from orchestra.memory.store import Store
 
 from ..system.programs import BOUND_S, PYTHON, is_alive, wait_until
-from .memories import add, by_words, learning, needs_chromadb
+from .memories import RECALL_S, add, assert_in_time, by_words, learning, needs_chromadb, save_and_recall
 
-MODEL = by_words()
+CHOICE = Choice(embed="ollama:by-words")
+MODEL = by_words(CHOICE.embed)
 SETTLED_S = 3 * BOUND_S
 pytestmark = pytest.mark.timeout(2 * SETTLED_S)
 
@@ -71,6 +76,26 @@ class Owner:
         near = self.ask(question)
         assert max(near.cosines, key=lambda each: near.cosines[each]) == id
         return near
+
+    def answers_in_time(self, bring_about: Callable[[], object] = lambda: None) -> None:
+        assert_in_time(bring_about, self._serves_the_commands)
+
+    def _serves_the_commands(self) -> tuple[float, float]:
+        """Save and recall in another thread while this one does what the indexer does; return the seconds of each."""
+        indexer = Indexer(self.store.path, CHOICE)
+        semantics = Semantics(self.store.path, CHOICE, is_indexer_wanted=False)
+
+        def both() -> tuple[float, float]:
+            try:
+                return save_and_recall(semantics)
+            finally:
+                indexer.stop()
+                semantics.wake()
+
+        with line.listen(self.place.socket) as listening, ThreadPoolExecutor(1) as pool:
+            taken = pool.submit(both)
+            indexer._work(self.store, self.keeper, listening)
+            return taken.result()
 
     @property
     def facts(self) -> dict[str, object]:
@@ -135,7 +160,9 @@ def test_while_the_index_is_far_behind_the_exact_search_answers(
 # What may happen to its process.
 
 
-def test_a_process_that_is_stopped_is_killed_in_time_and_comes_back(settled: Owner) -> None:
+def test_a_process_that_is_stopped_is_killed_in_time_and_comes_back(
+    settled: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pid = settled.pid
     os.kill(pid, signal.SIGSTOP)
     near = settled.finds("word11 of4", 12)
@@ -145,6 +172,13 @@ def test_a_process_that_is_stopped_is_killed_in_time_and_comes_back(settled: Own
     assert settled.facts["backend"] == "exact"
     settled.settle()
     assert settled.finds("word11 of4", 12).by == CHROMADB
+
+    def stop() -> None:
+        settled.settle()
+        os.kill(settled.pid, signal.SIGSTOP)
+
+    monkeypatch.setattr(chroma, "INDEX_WRITE_S", 2 * RECALL_S)  # that the indexer may wait in vain, and nobody else
+    settled.answers_in_time(stop)
 
 
 def test_a_process_that_is_killed_in_the_middle_of_writes_loses_nothing(
@@ -159,6 +193,14 @@ def test_a_process_that_is_killed_in_the_middle_of_writes_loses_nothing(
     owner.settle()
     assert owner.keeper.index is not None
     assert owner.keeper.index.check(99) == 60
+
+    def kill() -> None:
+        owner.settle()
+        add(owner.store, *(learning(f"more{number}") for number in range(12)))
+        owner.settle(lambda: owner.facts["behind"] == 8 and not vectors.count_waiting(owner.store))
+        os.kill(owner.pid, signal.SIGKILL)
+
+    owner.answers_in_time(kill)
 
 
 def test_no_process_is_left_when_its_owner_is_killed(settled: Owner, tmp_path: Path) -> None:
@@ -197,6 +239,7 @@ def test_a_stranger_that_holds_its_database_costs_only_the_files(
     try:
         settled.again()
         monkeypatch.setattr(chroma, "INDEX_START_S", 4.0)
+        settled.answers_in_time()
         settled.settle(lambda: bool(settled.facts["failures"]))
         assert "did not open its files within 4 s" in settled.finds("word11 of4", 12).reason
         settled.settle(lambda: settled.facts["failures"] == 2)
@@ -229,29 +272,38 @@ def _flip(path: Path) -> None:
     ],
 )
 def test_files_that_are_damaged_are_built_anew(settled: Owner, file: str, damage: Callable[[Path], None]) -> None:
-    settled.close()
-    damage(settled.place.folder / file)
-    settled.again()
+    def hurt() -> None:
+        settled.settle()
+        settled.close()
+        damage(settled.place.folder / file)
+        settled.again()
+
+    hurt()
     assert settled.finds("word11 of4", 12).by == EXACT
     settled.settle()
     assert settled.finds("word11 of4", 12).by == CHROMADB
     assert settled.keeper.index is not None
     assert settled.keeper.index.check(99) == 60
+    settled.answers_in_time(hurt)
 
 
 def test_damaged_files_of_the_graph_are_built_anew(settled: Owner) -> None:
+    def flip() -> None:
+        settled.settle()
+        settled.close()
+        files = [path for path in settled.place.folder.rglob("*.bin") if path.stat().st_size]
+        assert files
+        for path in files:
+            _flip(path)
+        settled.again()
+
     add(settled.store, *(learning(f"more{number}") for number in range(1000)))  # so many that ChromaDB writes them
-    settled.settle()
-    settled.close()
-    files = [path for path in settled.place.folder.rglob("*.bin") if path.stat().st_size]
-    assert files
-    for path in files:
-        _flip(path)
-    settled.again()
+    flip()
     settled.settle()
     assert settled.finds("word11 of4", 12).by == CHROMADB
     assert settled.keeper.index is not None
     assert settled.keeper.index.check(2000) == 1060
+    settled.answers_in_time(flip)
 
 
 def test_a_row_that_was_lost_without_a_word_is_noticed_and_comes_back(
@@ -281,6 +333,14 @@ def test_a_folder_that_can_not_be_made_is_told_and_answers_go_on(owner: Owner) -
     owner.settle()
     assert [path.read_text() for path in owner.place.aside()] == ["not a folder"]
 
+    def take_its_place() -> None:
+        owner.close()
+        shutil.rmtree(owner.place.folder)
+        owner.place.folder.write_text("not a folder")
+        owner.again()
+
+    owner.answers_in_time(take_its_place)
+
 
 def test_a_folder_that_is_gone_is_made_again(settled: Owner) -> None:
     shutil.rmtree(settled.place.folder)
@@ -290,28 +350,45 @@ def test_a_folder_that_is_gone_is_made_again(settled: Owner) -> None:
     settled.settle()
     assert settled.finds("quite another thing", 61).by == CHROMADB
 
+    def remove() -> None:
+        settled.settle()
+        shutil.rmtree(settled.place.folder)
+        add(settled.store, learning("one more"))
+        settled.settle(lambda: bool(settled.facts["failures"]))
+
+    settled.answers_in_time(remove)
+
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of another process can be set on Linux only")
 def test_a_full_disk_costs_only_the_index(settled: Owner) -> None:
-    resource.prlimit(settled.pid, resource.RLIMIT_FSIZE, (1000, 1000))
+    def fill() -> None:
+        settled.settle()
+        resource.prlimit(settled.pid, resource.RLIMIT_FSIZE, (1000, 1000))
+
+    fill()
     add(settled.store, *(learning(f"more{number}") for number in range(40)))
     settled.settle(lambda: bool(settled.facts["failures"]))
     assert settled.finds("more7", 68).by == EXACT
     settled.settle()
     assert settled.finds("more7", 68).by == CHROMADB
+    settled.answers_in_time(fill)
 
 
 def test_a_process_that_could_not_be_killed_keeps_its_folder_and_another_is_begun(settled: Owner) -> None:
-    settled.close()
-    orphan = Lock(settled.place.folder / "process.lock")
-    try:
-        settled.again()
+    with ExitStack() as orphans:
+
+        def leave_an_orphan() -> None:
+            settled.settle()
+            settled.close()
+            orphans.callback(Lock(settled.place.folder / "process.lock").close)
+            settled.again()
+
+        leave_an_orphan()
         settled.settle(lambda: bool(settled.facts["failures"]))
         assert settled.facts["reason"] == "another process has the index open"
         settled.settle()
         assert len(settled.place.aside()) == 1
-    finally:
-        orphan.close()
+        settled.answers_in_time(leave_an_orphan)
 
 
 def test_a_folder_that_is_too_large_is_thrown_away(settled: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,6 +455,7 @@ def test_without_chromadb_the_exact_search_answers(owner: Owner, monkeypatch: py
     owner.settle(lambda: not owner.keeper.step())
     near = owner.finds("word11 of4", 12)
     assert (near.by, near.reason) == (EXACT, "chromadb is not installed")
+    owner.answers_in_time()
     assert not owner.place.folder.exists()
 
 
@@ -392,6 +470,7 @@ def test_a_chromadb_that_can_not_be_loaded_is_told_and_left_alone(
     assert "ImportError: no such library" in owner.finds("word11 of4", 12).reason
     owner.settle(lambda: not owner.keeper.step())
     assert owner.pid == 0, "it rests"
+    owner.answers_in_time(owner.again)
 
 
 # What may happen to the model.

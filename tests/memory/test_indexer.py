@@ -16,10 +16,13 @@ from typing import Any
 
 import pytest
 
+from orchestra.memory.embedder import Choice
 from orchestra.memory.indexplace import IndexPlace, holder, read_json, write_json
+from orchestra.memory.meaning import Semantics
 
+from ..system.mounts import with_read_only
 from ..system.programs import BOUND_S, PYTHON, Ended, Place, is_alive, wait_until
-from .memories import by_words, needs_chromadb
+from .memories import assert_in_time, by_words, needs_chromadb, save_and_recall
 
 COMES_S = 4 * BOUND_S  # ChromaDB is loaded meanwhile, on a machine that does other things
 pytestmark = pytest.mark.timeout(3 * COMES_S)
@@ -60,6 +63,12 @@ class Clone(Place):
     @property
     def pid(self) -> int:
         return holder(self.place.lock)
+
+    def answers_in_time(self) -> None:
+        """Save and recall in this process, where no start of an interpreter is in the times."""
+        choice = Choice(embed="openai:by-words", url=self.url)
+        semantics = Semantics(self.place.memory, choice, is_indexer_wanted=False)
+        assert_in_time(lambda: None, lambda: save_and_recall(semantics))
 
     def by(self, question: str = "hub") -> str:
         """Return who answers what is near in meaning."""
@@ -200,6 +209,27 @@ def test_what_is_wrong_is_told_and_one_command_heals_it(clone: Clone) -> None:
     clone.url = service
     assert clone.memory("reindex", **off).code == 0
     assert clone.memory("doctor", **off).code == 0
+
+
+def test_a_folder_that_can_not_be_written_and_an_indexer_that_hangs_hold_up_nobody(clone: Clone) -> None:
+    clone.memory("learn", "The hub hangs", ORCHESTRA_INDEXER="0")
+    clone.place.folder.mkdir()
+    command = with_read_only(clone.place.folder, [*PYTHON, "-m", "orchestra.memory.indexer", str(clone.place.memory)])
+    environment = clone.env(ORCHESTRA_EMBED="openai:by-words", ORCHESTRA_EMBED_URL=clone.url)
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as indexer:
+        try:
+            wait_until(
+                lambda: "can't be written" in clone.memory("stats").stdout, "the fault to be told", bound_s=COMES_S
+            )
+            clone.answers_in_time()
+            assert clone.by() == "exact search"
+            assert clone.memory("doctor").code == 1
+            indexer.send_signal(signal.SIGSTOP)
+            clone.answers_in_time()
+        finally:
+            indexer.kill()
+    assert clone.memory("reindex").code == 0
+    assert clone.memory("doctor").code == 0
 
 
 def test_another_model_is_taken_up_and_the_old_vectors_are_not_used(clone: Clone) -> None:
