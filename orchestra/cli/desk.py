@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from orchestra.memory.store import Store
 
 _CHARS_A_TOKEN: Final = 4  # of English; only for the estimate that is shown
+_PREVIEW_CHARS: Final = 200
 
 _SECTIONS: Final = (
     ("body", ""), ("context", "context"), ("lesson", "lesson"), ("prevention", "prevention"), ("repro", "repro"),
@@ -224,12 +225,12 @@ def lines_of(entry: Entry) -> list[str]:
     return lines
 
 
-def preview_of(entry: Entry, *, chars: int = 200) -> str:
+def preview_of(entry: Entry) -> str:
     """Return the begin of what a memory says beside its title."""
     from orchestra.memory.entry import one_line, shortened
 
     texts = (entry.body, entry.lesson, entry.prevention, entry.fix, entry.repro, *entry.next_steps, *entry.wins)
-    return shortened(clean(one_line(next((text for text in texts if text), ""))), chars)
+    return shortened(clean(one_line(next((text for text in texts if text), ""))), _PREVIEW_CHARS)
 
 
 def tokens_in(lines: list[str]) -> int:

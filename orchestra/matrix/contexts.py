@@ -83,7 +83,7 @@ def keep(store: Store, name: str, text: str, *, version: int, author: str, proje
         if before and database.all("SELECT 1 FROM unsent WHERE memory = ?", before[0][0]):
             return
         entry = replace(new, supersedes=before[0][0] if before else None)
-        note_sent(database, replace(entry, id=insert(database, entry)), hub=hub, seq=version, sender="")
+        note_sent(database, replace(entry, id=insert(database, entry)), hub=hub, seq=version)
 
     store.write(work)
 

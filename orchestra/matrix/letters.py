@@ -97,7 +97,7 @@ def take_in(
     return store.write(work) if found else []
 
 
-def note_sent(database: Database, entry: Entry, *, hub: str, seq: int, sender: str) -> None:
+def note_sent(database: Database, entry: Entry, *, hub: str, seq: int) -> None:
     """The hub knows a memory of this matrix as `seq`. Inside `Store.write`."""
     known = database.all("SELECT memory FROM letter WHERE hub = ? AND seq = ?", hub, seq)
     if not known:
@@ -114,7 +114,7 @@ def keep_sent(store: Store, entry: Entry, *, hub: str, seq: int, now_ms: int) ->
 
     def work(database: Database) -> None:
         if not database.all("SELECT 1 FROM letter WHERE hub = ? AND seq = ?", hub, seq):
-            note_sent(database, replace(new, id=insert(database, new)), hub=hub, seq=seq, sender=new.sender)
+            note_sent(database, replace(new, id=insert(database, new)), hub=hub, seq=seq)
 
     store.write(work)
 

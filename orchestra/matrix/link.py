@@ -93,10 +93,10 @@ class Link:
         except (HubUnreachable, StateFault):
             return ""
 
-    async def wait_tried(self, *, within_s: float = HUB_MEET_S) -> None:
+    async def wait_tried(self) -> None:
         """Wait until it was tried once, so that who asks right after the start finds what a hub has for it."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._tried.wait(), within_s)
+            await asyncio.wait_for(self._tried.wait(), HUB_MEET_S)
 
     def client(self) -> Client:
         """Return the client.

@@ -109,7 +109,7 @@ def was_sent(store: Store, item: Item, *, hub: str, seq: int, sender: str) -> No
         database.all("DELETE FROM unsent WHERE memory = ? AND rev = ?", item.entry.id, item.rev)
         if item.entry.kind == Kind.ISSUE:
             return
-        note_sent(database, item.entry, hub=hub, seq=seq, sender=sender)
+        note_sent(database, item.entry, hub=hub, seq=seq)
         if item.entry.sender != sender:
             update(database, item.entry.id, sender=sender)
 

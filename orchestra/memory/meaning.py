@@ -29,6 +29,7 @@ from .store import Store
 
 _INDEXER: Final = "orchestra.memory.indexer"
 _WAKE_S: Final = 0.05  # to tell the indexer of something new; it looks by itself every second
+_FACTS_S: Final = 0.5  # that the indexer is given to say how the index is
 _LATE: Final = "what is near in meaning was not found in time"
 
 
@@ -103,7 +104,7 @@ class Semantics:
                 check=False,
             )
 
-    def facts(self, *, within_s: float = 0.5) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Return how the index is, as the indexer says, or as it said last."""
         plan = plan_of(self.choice)
         last = read_json(self._place.state)
@@ -113,7 +114,7 @@ class Semantics:
         from . import line
 
         try:
-            return found | dict(line.ask(self._place.socket, ["facts"], within_s=within_s))
+            return found | dict(line.ask(self._place.socket, ["facts"], within_s=_FACTS_S))
         except ConnectionError:
             said = last if last.get("model") == plan.name else {}
             return found | {"backend": "exact"} | said | {"indexer": holder(self._place.lock)}
