@@ -168,7 +168,7 @@ class Task:
             output if self.state in OVER else None,
         )
 
-    def attempt_row(self, outcome: str, text: str, *, now_ms: int, result_n: int | None = None) -> AttemptRow:
+    def attempt_row(self, outcome: str, text: str, *, now_ms: int, result_n: int | None) -> AttemptRow:
         """Return the row of an attempt that ended and after which the task goes on, or ends without its result."""
         return AttemptRow(
             self.seq,

@@ -94,7 +94,7 @@ class Enrolment:
         *,
         ttl_ms: int,
         uses: int,
-        given: tuple[str, ...] = (),
+        given: tuple[str, ...],
         turn: Turn,
     ) -> Invite:
         """Let whoever has the secret half of `public_key` enrol as `address`.

@@ -32,7 +32,7 @@ class Numbers:
     the shell's: deciding itself knows no chance.
     """
 
-    def __init__(self, boot: int, chance: Callable[[], float] = lambda: 0.5) -> None:
+    def __init__(self, boot: int, chance: Callable[[], float]) -> None:
         self.chance = chance
         self.sessions = itertools.count((boot << 20) + 1)
         self.leases = itertools.count((boot << 40) + 1)

@@ -64,7 +64,7 @@ def _session(said: dict[str, Any], sessions: dict[int, list[str]]) -> str:
 # Messages.
 
 
-def message_lines(found: dict[str, Any], moment: dict[str, Any], *, is_logged: bool = False, now_ms: int) -> list[Line]:
+def message_lines(found: dict[str, Any], moment: dict[str, Any], *, is_logged: bool, now_ms: int) -> list[Line]:
     """Tell of a message; `found` is what `receipts.dead_letter` gives, `is_logged` whether a channel holds it."""
     lines = [Line(found["sent_ms"], found["from"], f"sent message {found['seq']} to {found['to']}{_options(found)}")]
     is_one = len(found["recipients"]) == 1

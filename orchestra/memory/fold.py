@@ -5,7 +5,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Mapping
 from operator import mul
-from types import MappingProxyType
 from typing import Final
 
 from .entry import Entry
@@ -28,7 +27,7 @@ def likeness(one: frozenset[str], other: frozenset[str]) -> float:
 
 
 def fold(
-    entries: Iterable[Entry], *, count_max: int, vectors: Mapping[int, bytes] = MappingProxyType({})
+    entries: Iterable[Entry], *, count_max: int, vectors: Mapping[int, bytes]
 ) -> list[tuple[Entry, tuple[int, ...]]]:
     """Return the first so many that differ, each with the ids of those further down that say nearly the same.
 

@@ -113,7 +113,7 @@ def mark_others(store: Store, *, model: str) -> int:
     return store.write(work)
 
 
-def try_again(store: Store, *, is_all: bool = False) -> None:
+def try_again(store: Store, *, is_all: bool) -> None:
     """Forget earlier failures; with `is_all` also every vector, and the numbers of the changes begin anew."""
 
     def work(database: Database) -> None:
