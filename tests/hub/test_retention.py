@@ -142,13 +142,19 @@ def test_a_task_that_ended_late_stays_for_its_days_from_then(hub: FakeHub) -> No
 # Dead letters.
 
 
-def test_dead_letters_have_a_time_of_their_own_and_keep_their_messages(hub: FakeHub) -> None:
+def _dead_letter(hub: FakeHub) -> tuple[FakePeer, int]:
+    """Return the sender of a message that is dead, and its seq."""
     hub.enrol("matrix/m")
     sender = hub.join("operator/o")
     seq = sender.send("matrix/m")
     with hub.deciding() as turn:
         hub.state.writes.dead.append((seq, hub.peer("matrix/m").id, "too many attempts", turn.now_ms))
         hub.state.writes.settled.append((hub.peer("matrix/m").id, 2, seq))
+    return sender, seq
+
+
+def test_dead_letters_have_a_time_of_their_own_and_keep_their_messages(hub: FakeHub) -> None:
+    sender, _ = _dead_letter(hub)
     _later(hub, sender, days=89)
     assert hub.retain() == Counter()
     _later(hub, sender, days=2)
@@ -157,12 +163,7 @@ def test_dead_letters_have_a_time_of_their_own_and_keep_their_messages(hub: Fake
 
 
 def test_a_dead_letter_that_was_dropped_stays_as_long_as_any_message(hub: FakeHub) -> None:
-    hub.enrol("matrix/m")
-    sender = hub.join("operator/o")
-    seq = sender.send("matrix/m")
-    with hub.deciding() as turn:
-        hub.state.writes.dead.append((seq, hub.peer("matrix/m").id, "too many attempts", turn.now_ms))
-        hub.state.writes.settled.append((hub.peer("matrix/m").id, 2, seq))
+    sender, seq = _dead_letter(hub)
     assert sender.call("dead.drop", seqs=[seq]) not in ("not_found", "unknown_method", "bad_option")
     _later(hub, sender, days=31)
     assert hub.retain() == Counter(dead=1)
