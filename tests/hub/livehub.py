@@ -58,6 +58,24 @@ async def soon(awaitable: Any) -> Any:
     return await asyncio.wait_for(awaitable, BOUND_S)
 
 
+async def trickle(target: tuple[str, int], head: bytes, rest: bytes) -> None:
+    """Say `head` at once and `rest` a byte at a time, until the other side ends the connection."""
+    reader, writer = await asyncio.open_connection(*target)
+    writer.write(head)
+    following = iter(rest)
+    async with asyncio.timeout(BOUND_S):
+        while not reader.at_eof():
+            writer.write(bytes([next(following)]))
+            try:
+                async with asyncio.timeout(0.02):
+                    await reader.read(1000)
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+    writer.close()
+
+
 class LiveHub:
     """A hub that serves, and what tests look at."""
 

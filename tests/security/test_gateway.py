@@ -20,7 +20,7 @@ from orchestra.limits import LOBBY_PER_SOURCE_MAX
 from orchestra.token import Claims, TokenKey, open_token, sign
 
 from ..hub.browsers import GATEWAY, address_of, browser, get, token_of
-from ..hub.livehub import BOUND_S, LiveHub, live_hub, run, soon, until
+from ..hub.livehub import BOUND_S, LiveHub, live_hub, run, soon, trickle, until
 
 STRANGERS = 300
 HEADER = b"X-Slow: " + b"x" * 8000 + b"\r\n"
@@ -191,19 +191,7 @@ def test_a_request_a_byte_at_a_time_ends_when_its_time_is_over(tmp_path: Path, m
 
     async def scenario() -> None:
         async with live_hub(tmp_path, gateway=GATEWAY) as hub:
-            reader, writer = await asyncio.open_connection(*_target(hub))
-            rest = iter(b"GET / HTTP/1.1\r\n" + HEADER)
-            async with asyncio.timeout(BOUND_S):
-                while not reader.at_eof():
-                    writer.write(bytes([next(rest)]))
-                    try:
-                        async with asyncio.timeout(0.02):
-                            await reader.read(1000)
-                    except TimeoutError:
-                        continue
-                    except ConnectionError:
-                        break
-            writer.close()
+            await trickle(_target(hub), b"", b"GET / HTTP/1.1\r\n" + HEADER)
             assert (await get(hub, "/health"))[0] == 200
 
     run(scenario())

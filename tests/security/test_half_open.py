@@ -19,7 +19,7 @@ from orchestra.limits import FRAME_BYTES_MAX, KIB, LOBBY_PER_SOURCE_MAX, MIB
 from orchestra.state import HubCard
 from orchestra.wire import PING
 
-from ..hub.livehub import LiveHub, live_hub, raw_peer, run, soon, until
+from ..hub.livehub import LiveHub, live_hub, raw_peer, run, soon, trickle, until
 from ..system.programs import Place, peer, resident_bytes
 
 STRANGERS = 300
@@ -99,20 +99,8 @@ def test_a_handshake_a_byte_at_a_time_ends_when_its_time_is_over(
 
     async def scenario() -> None:
         async with live_hub(tmp_path) as hub:
-            reader, writer = await asyncio.open_connection(*hub.host_and_port)
-            writer.write(head)
-            rest = iter((GREETING if not head else b"") + b"\x06" + bytes(6) + b"\xff\xff" + bytes(65_000))
-            async with asyncio.timeout(5):
-                while not reader.at_eof():
-                    writer.write(bytes([next(rest)]))
-                    try:
-                        async with asyncio.timeout(0.02):
-                            await reader.read(1000)
-                    except TimeoutError:
-                        continue
-                    except ConnectionError:
-                        break
-            writer.close()
+            rest = (GREETING if not head else b"") + b"\x06" + bytes(6) + b"\xff\xff" + bytes(65_000)
+            await trickle(hub.host_and_port, head, rest)
 
     run(scenario())
 
