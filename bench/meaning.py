@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
-from rig import percentile
+from rig import percentile, timed
 
 from orchestra.memory import index as index_module
 from orchestra.memory.database import Database
@@ -79,7 +79,7 @@ def measure_recalls(store: Store, embedder: Embedder, questions: list[str]) -> d
                 keeper.index.reason = ""
             asking = partial(recall, store, filters=Filters(project="bench"), count_max=8, meaning=_Here(keeper))
             asking(questions[0])
-            taken = _timed(asking, questions)
+            taken = timed(asking, questions)
             figures[f"{name}_us_p50"], figures[f"{name}_us_p99"] = percentile(taken, 50), percentile(taken, 99)
         finally:
             keeper.close()
@@ -91,7 +91,7 @@ def measure_model(embedder: Embedder, texts: list[str], questions: list[str]) ->
     begin = time.perf_counter()
     embedder.embed(texts[:_TEXTS])
     rate = _TEXTS / (time.perf_counter() - begin)
-    taken = _timed(lambda question: embedder.embed([question]), questions[:_TEXTS])
+    taken = timed(lambda question: embedder.embed([question]), questions[:_TEXTS])
     return {"embedded_a_second": rate, "question_us_p50": percentile(taken, 50)}
 
 
@@ -111,8 +111,8 @@ def measure_saves(
                 save()
                 quiet.wake()
 
-            _timed(one, list(range(_WARM)))  # the disk settles after what the last block left
-            taken[state] += _timed(one, list(range(rounds // _BLOCKS)))
+            timed(one, list(range(_WARM)))  # the disk settles after what the last block left
+            taken[state] += timed(one, list(range(rounds // _BLOCKS)))
             if stopped:
                 with suppress(ProcessLookupError):
                     os.kill(stopped, signal.SIGCONT)
@@ -181,12 +181,3 @@ def _until(is_so: Callable[[], object]) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {_SETTLED_S:.0f} s for the indexer")
         time.sleep(_LOOK_S)
-
-
-def _timed(work: Callable[[Any], object], things: list[Any]) -> list[float]:
-    taken = []
-    for thing in things:
-        begin = time.perf_counter_ns()
-        work(thing)
-        taken.append((time.perf_counter_ns() - begin) / 1000)
-    return sorted(taken)

@@ -16,17 +16,16 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the indexer has it, and before numpy is loaded
 
 from meaning import give_vectors, measure_model, measure_recalls, measure_saves
 from rich.console import Console
 from rich.table import Table
-from rig import machine, machine_line, percentile, wide_console
+from rig import machine, machine_line, percentile, timed, wide_console
 
 from orchestra.memory import notebook
 from orchestra.memory.embedder import Choice, Embedder, embedder_of
@@ -34,8 +33,6 @@ from orchestra.memory.entry import Entry
 from orchestra.memory.filters import Filters
 from orchestra.memory.recall import recall
 from orchestra.memory.store import Store
-
-T = TypeVar("T")
 
 ROWS: Final = (1_000, 10_000, 100_000)
 _BATCH: Final = 1_000
@@ -56,16 +53,6 @@ def _question(chance: random.Random) -> str:
     return "why does " + " ".join(chance.choices(_VOCABULARY, cum_weights=_WEIGHTS, k=chance.randint(3, 5)))
 
 
-def _timed(work: Callable[[T], object], things: list[T]) -> list[float]:
-    """Return the microseconds that `work` takes for each of the things, in ascending order."""
-    taken = []
-    for thing in things:
-        begin = time.perf_counter_ns()
-        work(thing)
-        taken.append((time.perf_counter_ns() - begin) / 1000)
-    return sorted(taken)
-
-
 def measure(folder: Path, rows: int, rounds: int, embedder: Embedder | None) -> dict[str, float]:
     """Fill a memory and measure it; return p50 and p99 of a save and of a recall, in microseconds."""
     chance = random.Random(rows)
@@ -75,11 +62,11 @@ def measure(folder: Path, rows: int, rounds: int, embedder: Embedder | None) -> 
             notebook.add(store, [_entry(chance) for _ in range(_BATCH)], now_ms=1)
         filled_s = time.perf_counter() - begin
         entries = [_entry(chance) for _ in range(rounds)]
-        saves = _timed(lambda entry: notebook.add(store, [entry], now_ms=2), entries)
+        saves = timed(lambda entry: notebook.add(store, [entry], now_ms=2), entries)
         questions = [_question(chance) for _ in range(rounds)]
         filters = Filters(project="bench")
-        recalls = _timed(lambda question: recall(store, question, filters, count_max=8), questions)
-        nothing = _timed(
+        recalls = timed(lambda question: recall(store, question, filters, count_max=8), questions)
+        nothing = timed(
             lambda question: recall(store, question, filters, count_max=8), ["xyzzy plugh"] * (rounds // 10)
         )
         size = store.path.stat().st_size

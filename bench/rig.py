@@ -20,6 +20,7 @@ import sqlite3
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from multiprocessing.context import SpawnProcess
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Final, Literal, Self, get_args
+from typing import Any, Final, Literal, Self, TypeVar, get_args
 
 import msgpack
 import zmq
@@ -40,6 +41,8 @@ from orchestra.hub.service import serve
 from orchestra.hub.settings import GatewaySettings, HubSettings
 from orchestra.keys import KeyPair, load_key, make_key_pair
 from orchestra.state import HubCard, StateFolder, this_operator
+
+T = TypeVar("T")
 
 Durability = Literal["full", "fast"]
 Transport = Literal["tcp", "ipc"]
@@ -271,6 +274,16 @@ def _leave(number: int, frame: FrameType | None) -> None:
 def percentile(ordered: Sequence[float], percent: float) -> float:
     """Return the nearest-rank percentile of values in ascending order; always one of them."""
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
+
+
+def timed(work: Callable[[T], object], things: list[T]) -> list[float]:
+    """Return the microseconds that `work` takes for each of the things, in ascending order."""
+    taken = []
+    for thing in things:
+        begin = time.perf_counter_ns()
+        work(thing)
+        taken.append((time.perf_counter_ns() - begin) / 1000)
+    return sorted(taken)
 
 
 def median(values: Sequence[float]) -> float:
