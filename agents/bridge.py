@@ -172,19 +172,9 @@ class Bridge:
     def _take(self, arrival: Arrival, known: Claim | None) -> None:
         address = self._settings.agents.address_of(arrival.folder)
         assert address is not None, "only such folders are looked at"
-        claim = Claim(
-            folder=arrival.folder,
-            task=str(arrival.task.id),
-            way=Way.TO_HUB,
-            step=Step.CLAIMED,
-            key=arrival.key,
-            name=os.fsencode(arrival.name),
-            prompt=arrival.task.prompt_digest,
-            is_number=int(type(arrival.task.id) is int),
-            # What the hub may have under this key already has to be asked for where it was sent to.
-            address=known.address if known is not None and known.address else str(address),
-            changed_ms=now_ms(),
-        )
+        # What the hub may have under this key already has to be asked for where it was sent to.
+        to = known.address if known is not None and known.address else str(address)
+        claim = arrival.claim(Way.TO_HUB, address=to, now_ms=now_ms())
         self._names[arrival.folder].add(arrival.name)
         self._begin(claim, self._work(claim, arrival))
 

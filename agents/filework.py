@@ -263,18 +263,7 @@ class FileWork:
 
     async def _work(self, arrival: Arrival, losses: int) -> None:
         running = self._runs[str(arrival.task.id)]
-        claim = Claim(
-            folder=self._name,
-            task=str(arrival.task.id),
-            way=Way.BY_FILE,
-            step=Step.CLAIMED,
-            key=arrival.key,
-            name=os.fsencode(arrival.name),
-            prompt=arrival.task.prompt_digest,
-            is_number=int(type(arrival.task.id) is int),
-            losses=losses,
-            changed_ms=now_ms(),
-        )
+        claim = arrival.claim(Way.BY_FILE, losses=losses, now_ms=now_ms())
         await self._claims.put(claim)
         output = Output(self._settings.state.outputs / f"file-{self._name}-{claim.task}.log")
         try:

@@ -11,6 +11,7 @@ from typing import Final
 
 from orchestra.errors import BadFile, UnfinishedFile
 
+from .claims import Claim, Step, Way
 from .folder import Folder
 from .oldfile import OldTask, key_of, read_task
 from .patience import Patience
@@ -34,6 +35,22 @@ class Arrival:
     def place(self) -> tuple[str, str]:
         """What the claim of its task is found by."""
         return self.folder, str(self.task.id)
+
+    def claim(self, way: Way, *, address: str = "", losses: int = 0, now_ms: int) -> Claim:
+        """Return what is claimed when its task is taken."""
+        return Claim(
+            folder=self.folder,
+            task=str(self.task.id),
+            way=way,
+            step=Step.CLAIMED,
+            key=self.key,
+            name=os.fsencode(self.name),
+            prompt=self.task.prompt_digest,
+            is_number=int(type(self.task.id) is int),
+            address=address,
+            losses=losses,
+            changed_ms=now_ms,
+        )
 
     def put_away(self, folder: Folder) -> None:
         """Move the file to those that were taken, unless there is another task under its name by now."""
