@@ -19,7 +19,11 @@ def test_scores_are_shares_and_the_best_comes_first(
 
 
 def test_both_sources_count_and_words_count_more() -> None:
-    assert list(fuse({1: 0.5, 2: 0.5}, {1: 0.2, 2: 0.6, 3: 0.6}, set())) == [2, 1, 3]
+    assert list(fuse({1: 0.8, 2: 0.8}, {1: 0.2, 2: 0.6, 3: 0.6}, set())) == [2, 1, 3]
+
+
+def test_a_few_accidental_words_do_not_beat_the_meaning() -> None:
+    assert list(fuse({1: 0.3}, {1: 0.2, 2: 0.5}, set())) == [2, 1]
 
 
 def test_what_is_far_and_shares_no_word_is_no_answer() -> None:
