@@ -35,7 +35,7 @@ from .reply import now_ms
 from .settings import AgentSettings, BridgeSettings
 from .tidy import tidy
 from .watch import Watch
-from .worker import Worker, _Running
+from .worker import Running, Worker
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class OldAgent(Worker):
 
     # One task.
 
-    async def _run(self, running: _Running, output: Output) -> Ending:
+    async def _run(self, running: Running, output: Output) -> Ending:
         assigned = running.assigned
         try:
             check_sender(assigned.sender, accepted=self._settings.accept_from)
@@ -179,7 +179,7 @@ class OldAgent(Worker):
                 extra={"action": "old_agent_goes_on"},
             )
 
-    async def _report(self, running: _Running, ending: Ending, output: Output) -> None:
+    async def _report(self, running: Running, ending: Ending, output: Output) -> None:
         await super()._report(running, ending, output)
         claim = self._claims.find(self.name, f"hub-{running.assigned.seq}")
         if claim is not None and claim.is_open and running.is_wanted and not running.is_given_back:

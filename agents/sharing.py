@@ -19,7 +19,7 @@ from .plan import check_sender
 from .process import Ending
 from .settings import AgentSettings
 from .slots import Slots
-from .worker import Worker, _Running
+from .worker import Running, Worker
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class SharingWorker(Worker):
             return
         super()._begin(assigned)
 
-    async def _work(self, running: _Running) -> None:
+    async def _work(self, running: Running) -> None:
         self._slots.begin_by_hub()
         self._counted.add(running.assigned.lease)
         try:
@@ -78,16 +78,16 @@ class SharingWorker(Worker):
         finally:
             self._uncount(running)
 
-    async def _report(self, running: _Running, ending: Ending, output: Output) -> None:
+    async def _report(self, running: Running, ending: Ending, output: Output) -> None:
         self._uncount(running)  # the hub may give the next task with its answer
         await super()._report(running, ending, output)
 
-    def _uncount(self, running: _Running) -> None:
+    def _uncount(self, running: Running) -> None:
         if running.assigned.lease in self._counted:
             self._counted.remove(running.assigned.lease)
             self._slots.end_by_hub()
 
-    async def _run(self, running: _Running, output: Output) -> Ending:
+    async def _run(self, running: Running, output: Output) -> Ending:
         key = str(running.assigned.options.get("key", ""))
         try:
             check_sender(running.assigned.sender, accepted=self._settings.accept_from)

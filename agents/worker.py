@@ -38,7 +38,7 @@ _TEXT_CHARS_MAX: Final = 1000  # of the sentence in a report: it may name a prog
 
 
 @dataclass(slots=True)
-class _Running:
+class Running:
     """A task at work. `stop` is done to end it; `is_wanted` says whether the hub still wants its result.
 
     Its program asks one question at a time: `asked` have been, the last one at `asked_at` if it is still open.
@@ -63,7 +63,7 @@ class Worker:
         self._settings = settings
         self._client = client
         self._warden = Warden()
-        self._running: dict[int, _Running] = {}
+        self._running: dict[int, Running] = {}
         self._works: set[asyncio.Task[None]] = set()
         self._draining = asyncio.Event()
         self._hurrying = asyncio.Event()
@@ -150,7 +150,7 @@ class Worker:
             self._client.ping()
             return
         self._warden.allow(left_s + KILL_GRACE_S)
-        running = _Running(assigned, asyncio.get_running_loop().create_future())
+        running = Running(assigned, asyncio.get_running_loop().create_future())
         earlier = self._running.get(assigned.seq)
         if earlier is not None:  # an attempt the hub has given up, still ending here
             earlier.is_wanted = False
@@ -160,7 +160,7 @@ class Worker:
         self._works.add(work)
         work.add_done_callback(self._works.discard)
 
-    async def _work(self, running: _Running) -> None:
+    async def _work(self, running: Running) -> None:
         assigned = running.assigned
         output = Output(self._settings.state.outputs / f"task-{assigned.seq}-{assigned.attempt}.log")
         try:
@@ -171,7 +171,7 @@ class Worker:
             if self._running.get(assigned.seq) is running:
                 del self._running[assigned.seq]
 
-    async def _run(self, running: _Running, output: Output) -> Ending:
+    async def _run(self, running: Running, output: Output) -> Ending:
         assigned = running.assigned
         started = time.monotonic()
         try:
@@ -208,7 +208,7 @@ class Worker:
             if left:
                 checkpoint.unlink(missing_ok=True)
 
-    async def _report(self, running: _Running, ending: Ending, output: Output) -> None:
+    async def _report(self, running: Running, ending: Ending, output: Output) -> None:
         assigned = running.assigned
         if running.is_given_back:
             self._client.give_back(assigned, "the agent stops")
@@ -295,7 +295,7 @@ class Worker:
     async def _save(self, seq: int, attempt: int, data: bytes) -> None:
         await self._client.save_checkpoint(self._running_of(seq, attempt).assigned, data)
 
-    def _running_of(self, seq: int, attempt: int) -> _Running:
+    def _running_of(self, seq: int, attempt: int) -> Running:
         running = self._running.get(seq)
         if running is None or running.assigned.attempt != attempt:
             raise StaleLease(f"attempt {attempt} at task {seq} does not run here any more")
@@ -342,13 +342,13 @@ class Worker:
             running.is_canceled = True
             _stop(running, canceled.why)
 
-    def _give_back(self, running: _Running) -> None:
+    def _give_back(self, running: Running) -> None:
         if not running.stop.done():
             running.is_given_back = True
             _stop(running, "the agent stops")
 
 
-def _waited_s(running: _Running) -> float:
+def _waited_s(running: Running) -> float:
     """How long the task has waited for answers so far."""
     now = asyncio.get_running_loop().time()
     return running.waited_s + (now - running.asked_at if running.asked_at is not None else 0.0)
@@ -363,6 +363,6 @@ def _write_checkpoint(path: Path, data: object) -> str:
     return str(path)
 
 
-def _stop(running: _Running, why: str) -> None:
+def _stop(running: Running, why: str) -> None:
     if not running.stop.done():
         running.stop.set_result(why)
