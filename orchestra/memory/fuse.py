@@ -6,9 +6,9 @@ from collections.abc import Mapping, Set
 from typing import Final
 
 WEIGHT: Final = 1.25
-"""Of the square of coverage beside the cosine. Squared, because a few accidental words say nothing and most of the words
-say nearly all: in proportion they came before the meaning (bench/README.md has the figures). From 1 to 2 the weight
-makes hardly a difference. Ranks alone (RRF) lose how weak an accidental word is, and were worse than the
+"""Of the square of coverage beside the cosine. Squared, because a few accidental words say nothing and most of the
+words say nearly all: in proportion they came before the meaning (bench/README.md has the figures). From 1 to 2 the
+weight makes hardly a difference. Ranks alone (RRF) lose how weak an accidental word is, and were worse than the
 better source."""
 FLOOR: Final = 0.2
 """The cosine below which a memory that shares no word with the question is no answer: what has nothing to do
