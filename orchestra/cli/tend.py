@@ -154,11 +154,12 @@ def consolidate(
     them back).
     """
     from orchestra.memory import consolidate as merging
+    from orchestra.memory.embedder import plan_of
     from orchestra.memory.filters import Filters
 
     with desk_at(memory, project=project) as desk:
         filters = Filters(project=None if is_all else desk.project, home=desk.project)
-        merges = merging.proposed(desk.store, filters)
+        merges = merging.proposed(desk.store, filters, model=plan_of(desk.semantics.choice).name)
         if not as_json:
             for merge in merges:
                 click.echo(line_of(merge.kept, now_ms=desk.now_ms))

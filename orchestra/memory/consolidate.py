@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from orchestra.limits import CONSOLIDATE_ROWS_MAX, MEMORY_ITEMS_MAX, MEMORY_TEXT_CHARS_MAX
 
+from . import vectors
 from .database import Database
 from .entry import Entry
 from .filters import Filters
-from .fold import MERGE_AT, likeness, words
+from .fold import MERGE_AT, MERGE_AT_COSINE, likeness, numbers, words
 from .models import Validation
 from .notebook import rise, validation_counts
 from .store import Store, update
@@ -27,8 +29,8 @@ class Merge:
     others: tuple[Entry, ...]
 
 
-def proposed(store: Store, filters: Filters) -> list[Merge]:
-    """Return the merges among the newest learnings of the same project."""
+def proposed(store: Store, filters: Filters, *, model: str = "") -> list[Merge]:
+    """Return the merges among the newest learnings of the same project, also by the vectors of `model`."""
     where, params = filters.where()
     found = store.entries(
         f"WHERE {where} AND m.kind = ? ORDER BY m.created_ms DESC, m.id DESC LIMIT ?",
@@ -39,13 +41,15 @@ def proposed(store: Store, filters: Filters) -> list[Merge]:
     counts = validation_counts(store, (entry.id for entry in found))
     order = list(Confidence)
     found.sort(key=lambda entry: (-order.index(Confidence(entry.confidence)), -counts.get(entry.id, 0), entry.id))
+    made = vectors.of(store, (entry.id for entry in found), model=model)
     groups: list[tuple[Entry, frozenset[str], list[Entry]]] = []
     for entry in found:
         mine = words(entry)
+        near = _near(entry.id, [kept.id for kept, _, _ in groups], made)
         for kept, theirs, others in groups:
-            if (kept.project, kept.visibility) == (entry.project, entry.visibility) and likeness(
-                mine, theirs
-            ) >= MERGE_AT:
+            if (kept.project, kept.visibility) == (entry.project, entry.visibility) and (
+                likeness(mine, theirs) >= MERGE_AT or (kept.id in near and numbers(mine) == numbers(theirs))
+            ):
                 others.append(entry)
                 break
         else:
@@ -62,6 +66,16 @@ def consolidate(store: Store, merges: list[Merge], *, now_ms: int) -> None:
 
     if merges:
         store.write(work)
+
+
+def _near(id: int, kept: list[int], made: Mapping[int, bytes]) -> set[int]:
+    """Return which of those that are kept mean nearly the same, as far as they have vectors."""
+    if id not in made:
+        return set()
+    from .nearest import cosines  # here, because who has no vectors may have no numpy
+
+    found = cosines(made[id], [(other, made[other]) for other in kept if other in made])
+    return {other for other, cosine in found.items() if cosine >= MERGE_AT_COSINE}
 
 
 def _merge(database: Database, merge: Merge, *, now_ms: int) -> None:

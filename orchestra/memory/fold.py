@@ -12,7 +12,7 @@ from .question import words_of
 
 FOLD_AT: Final = 0.85  # of the words of both: two that differ by a number or a name in ten words stay two
 FOLD_AT_COSINE: Final = 0.97  # of their vectors: the same in other words, where no number differs
-MERGE_AT: Final = 0.7  # what is proposed to a person, who decides, may be less alike
+MERGE_AT, MERGE_AT_COSINE = 0.7, 0.9  # what is proposed to a person, who decides, may be less alike
 
 
 def words(entry: Entry) -> frozenset[str]:
@@ -41,7 +41,7 @@ def fold(
                 likeness(mine, theirs) >= FOLD_AT
                 or (
                     _cosine(vectors.get(entry.id), vectors.get(better.id)) >= FOLD_AT_COSINE
-                    and _numbers(mine) == _numbers(theirs)
+                    and numbers(mine) == numbers(theirs)
                 )
             ):
                 also.append(entry.id)
@@ -52,7 +52,7 @@ def fold(
     return [(entry, tuple(also)) for entry, _, also in kept]
 
 
-def _numbers(found: frozenset[str]) -> frozenset[str]:
+def numbers(found: frozenset[str]) -> frozenset[str]:
     """Return the words with a digit: to a model "after 5 s" and "after 50 s" mean nearly the same."""
     return frozenset(word for word in found if any(char.isdigit() for char in word))
 

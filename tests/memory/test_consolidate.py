@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from orchestra.memory import vectors
 from orchestra.memory.consolidate import consolidate, proposed
+from orchestra.memory.endpoint import unit
 from orchestra.memory.filters import Filters
 from orchestra.memory.notebook import get, validate
 from orchestra.memory.store import Store
@@ -44,4 +46,21 @@ def test_two_that_nobody_validated_stay_low(store: Store) -> None:
 
 def test_learnings_of_two_projects_stay_two(store: Store) -> None:
     add(store, learning(TEXT), learning(TEXT, project="api"))
+    assert proposed(store, Filters()) == []
+
+
+def test_what_means_the_same_in_other_words_is_proposed_where_no_number_differs(store: Store) -> None:
+    add(
+        store,
+        learning("Give up after 5 seconds"),
+        learning("No longer than 5 s is waited"),
+        learning("Stop waiting when 50 s are over"),
+        learning("Quote user text"),
+    )
+    meanings = [unit([1.0, 0.0]), unit([1.0, 0.1]), unit([1.0, 0.1]), unit([0.0, 1.0])]
+    waiting = vectors.waiting(store, count_max=9)
+    vectors.keep(store, map(vectors.Made, waiting, meanings), model="small")
+    (merge,) = proposed(store, Filters(), model="small")
+    assert (merge.kept.id, [entry.id for entry in merge.others]) == (1, [2])
+    assert proposed(store, Filters(), model="another") == []
     assert proposed(store, Filters()) == []
