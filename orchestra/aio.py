@@ -1171,7 +1171,7 @@ class Client:
         working.add_done_callback(self._answering.discard)
 
     def _has_ended(self, ended: Ended) -> None:
-        self._error = ended.error
+        self._error = self._error or ended.error  # what the hub says after its BYE is that there is no session
         if self._dealer is not None:
             self._dealer.close(linger_ms=0)
 

@@ -19,6 +19,7 @@ import zmq
 
 from orchestra import wire
 from orchestra.errors import (
+    NoSession,
     NotAllowed,
     OrchestraError,
     PortInUse,
@@ -36,7 +37,7 @@ from orchestra.hub.settings import HubSettings
 from orchestra.keys import make_key_pair
 from orchestra.state import StateFolder
 from orchestra.task import TaskState
-from orchestra.wire import ACK, CREDIT, PING, SEND
+from orchestra.wire import ACK, BYE, CREDIT, ERROR, PING, SEND
 
 from .fakehub import hello
 from .livehub import BOUND_S, live_hub, raw_peer, run, soon, until
@@ -154,6 +155,21 @@ def test_a_client_that_closes_is_gone_at_once(tmp_path: Path) -> None:
             async with hub.connect("agent/a", slots=1) as again:
                 assert (await soon(again.next_assignment())).seq == task.seq
             assert list(hub.store.rows("SELECT losses FROM task")) == [(0,)], "it said goodbye"
+
+    run(scenario())
+
+
+def test_a_client_is_told_why_its_session_ended_and_not_that_it_has_none_any_more(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path) as hub, hub.connect("matrix/m") as client:
+            lost: list[OrchestraError] = []
+            client.on_lost = lost.append
+            link = hub.session("matrix/m").link
+            full = StorageFault("the disk is full")
+            said = [[BYE, full.code, str(full)], [ERROR, SEND, 7, NoSession.code, "say HELLO first"]]
+            assert hub.router.send(link, said)
+            await until(lambda: bool(lost))
+            assert isinstance(lost[0], StorageFault)
 
     run(scenario())
 
