@@ -89,7 +89,7 @@ class Semantics:
             "ORCHESTRA_EMBED": self.choice.embed,
             "ORCHESTRA_EMBED_URL": self.choice.url,
             "ORCHESTRA_EMBED_KEY": self.choice.key,
-            "ORCHESTRA_MODELS": str(self.choice.models),
+            "ORCHESTRA_MODELS": str(self.choice.models.absolute()),  # it works in another folder
         }
         with suppress(OSError), os.fdopen(open_log(self._place.log), "ab") as log:  # or everything is answered here
             # By a shell that ends at once: so nobody here has to wait for the indexer's end.

@@ -19,10 +19,11 @@ import pytest
 from orchestra.memory.embedder import Choice
 from orchestra.memory.indexplace import IndexPlace, holder, read_json, write_json
 from orchestra.memory.meaning import Semantics
+from orchestra.memory.store import Store
 
 from ..system.mounts import with_read_only
 from ..system.programs import BOUND_S, PYTHON, Ended, Place, is_alive, wait_until
-from .memories import assert_in_time, by_words, needs_chromadb, save_and_recall
+from .memories import add, assert_in_time, by_words, learning, needs_chromadb, save_and_recall
 
 COMES_S = 4 * BOUND_S  # ChromaDB is loaded meanwhile, on a machine that does other things
 pytestmark = pytest.mark.timeout(3 * COMES_S)
@@ -171,6 +172,22 @@ def test_it_ends_when_nobody_needs_it(clone: Clone) -> None:
     assert (done.returncode, done.stdout) == (0, "")
     assert not clone.place.socket.exists()
     assert clone.memory("stats", "--json", ORCHESTRA_INDEXER="0").data["meaning"]["vectors"] == {"openai:by-words": 1}
+
+
+def test_it_finds_the_models_that_are_named_from_where_the_command_is(
+    store: Store, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(models.parent)
+    add(store, learning("one"))
+    place = IndexPlace(store.path)
+    Semantics(store.path, Choice(models=Path(models.name))).start_indexer()
+    try:
+        wait_until(place.socket.exists, "the indexer to listen", bound_s=COMES_S)
+    finally:
+        pid = holder(place.lock)
+        if pid:
+            os.kill(pid, signal.SIGTERM)
+            wait_until(lambda: not is_alive(pid), "the indexer to end")
 
 
 def test_a_second_one_goes_away_at_once(clone: Clone) -> None:
