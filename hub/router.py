@@ -248,6 +248,7 @@ class Router:
 
         The descriptor belongs to libzmq and is not closed here.
         """
+        self._watch()  # it may have ended, and its descriptor may be another's by now
         descriptor = self._known.get(link)
         if descriptor is not None:
             shut(descriptor)

@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -262,6 +262,27 @@ def test_an_unknown_connection_cannot_be_sent_to(rig: Rig) -> None:
     rig.router.bind("tcp://127.0.0.1:0")
     assert not rig.router.send(os.urandom(16), [[PONG, 1]])
     assert rig.router.send(os.urandom(16), []), "nothing to say is said"
+
+
+def test_who_left_is_not_closed_in_the_person_of_who_came_after_it(rig: Rig) -> None:
+    """A descriptor is given out again at once, to somebody the router has not met yet."""
+    endpoint = rig.router.bind("tcp://127.0.0.1:0")
+    dealer = rig.dealer(endpoint, rig.enrol("agent/a"))
+    dealer.send(b"x")
+    (arrived,) = rig.arrived()
+    while rig.router.has_events():
+        rig.router.gone()
+    dealer.close(0)
+    rig.wait(rig.router.has_events)  # and nobody has looked
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    with ExitStack() as stack:
+        newcomers = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(8)]
+        for each in newcomers:
+            assert each.recv(1), "libzmq greets it"
+        rig.router.kick(arrived.link)
+        for each in newcomers:
+            each.setblocking(False)
+            assert not _is_over(each)
 
 
 def test_who_hammers_with_unknown_keys_waits_for_the_refusal_and_known_keys_do_not(
