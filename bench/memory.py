@@ -87,8 +87,8 @@ def measure(folder: Path, rows: int, rounds: int, embedder: Embedder | None) -> 
     }
 
 
-def measure_saving(folder: Path, rows: int, rounds: int, choice: Choice) -> dict[str, tuple[float, float]]:
-    """Return p50 and p99 of a save in each state of the index."""
+def measure_saving(folder: Path, rows: int, rounds: int, choice: Choice) -> dict[str, tuple[float, float, float]]:
+    """Return p50 and p99 of a save in each state of the index, and p50 of the nudge after it."""
     chance = random.Random(rows)
     embedder = embedder_of(choice)
     assert embedder is not None
@@ -113,7 +113,7 @@ def main() -> None:
     console.print(machine_line())
     console.print("times in microseconds")
     found = []
-    saving: dict[str, tuple[float, float]] = {}
+    saving: dict[str, tuple[float, float, float]] = {}
     model: dict[str, float] = {}
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         for rows in options.rows or ROWS:
@@ -128,9 +128,9 @@ def main() -> None:
     _show(console, found)
     if embedder is not None:
         console.print(f"{embedder.name}: " + ", ".join(f"{name} {value:,.0f}" for name, value in model.items()))
-        table = Table("index", "save p50", "save p99", "p50 ÷ absent")
-        for state, (p50, p99) in saving.items():
-            table.add_row(state, f"{p50:,.0f}", f"{p99:,.0f}", f"{p50 / saving['absent'][0]:.2f}")
+        table = Table("index", "save p50", "save p99", "p50 ÷ absent", "nudge p50")
+        for state, (p50, p99, nudge) in saving.items():
+            table.add_row(state, f"{p50:,.0f}", f"{p99:,.0f}", f"{p50 / saving['absent'][0]:.2f}", f"{nudge:,.0f}")
         console.print(table)
     if options.json:
         figures = {"machine": machine(), "memory": found, "model": model, "saving": saving}

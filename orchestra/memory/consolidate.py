@@ -12,7 +12,7 @@ from . import vectors
 from .database import Database
 from .entry import Entry
 from .filters import Filters
-from .fold import MERGE_AT, MERGE_AT_COSINE, likeness, numbers, words
+from .fold import MERGE_AT, MERGE_AT_COSINE, likeness, numbers, refusals, words
 from .models import Validation
 from .notebook import rise, validation_counts
 from .store import Store, update
@@ -47,8 +47,10 @@ def proposed(store: Store, filters: Filters, *, model: str = "") -> list[Merge]:
         mine = words(entry)
         near = _near(entry.id, [kept.id for kept, _, _ in groups], made)
         for kept, theirs, others in groups:
-            if (kept.project, kept.visibility) == (entry.project, entry.visibility) and (
-                likeness(mine, theirs) >= MERGE_AT or (kept.id in near and numbers(mine) == numbers(theirs))
+            if (
+                (kept.project, kept.visibility) == (entry.project, entry.visibility)
+                and refusals(mine) == refusals(theirs)
+                and (likeness(mine, theirs) >= MERGE_AT or (kept.id in near and numbers(mine) == numbers(theirs)))
             ):
                 others.append(entry)
                 break

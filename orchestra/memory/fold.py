@@ -13,6 +13,7 @@ from .question import words_of
 FOLD_AT: Final = 0.85  # of the words of both: two that differ by a number or a name in ten words stay two
 FOLD_AT_COSINE: Final = 0.97  # of their vectors: the same in other words, where no number differs
 MERGE_AT, MERGE_AT_COSINE = 0.7, 0.9  # what is proposed to a person, who decides, may be less alike
+_REFUSALS: Final = frozenset({"not", "never", "cannot", "t"})
 
 
 def words(entry: Entry) -> frozenset[str]:
@@ -50,6 +51,11 @@ def fold(
             if len(kept) < count_max:
                 kept.append((entry, mine, []))
     return [(entry, tuple(also)) for entry, _, also in kept]
+
+
+def refusals(found: frozenset[str]) -> frozenset[str]:
+    """Return the words that turn a sentence round, as far as they are always meant so ("don't" is cut into two)."""
+    return found & _REFUSALS
 
 
 def numbers(found: frozenset[str]) -> frozenset[str]:

@@ -48,7 +48,13 @@ class Indexer:
     Who wants another model is told so, and it ends: the next one is started with the settings of now.
     """
 
-    def __init__(self, path: Path, choice: Choice, *, idle_s: float = INDEXER_IDLE_S) -> None:
+    def __init__(
+        self, path: Path, choice: Choice, *, idle_s: float = INDEXER_IDLE_S, starting: int | None = None
+    ) -> None:
+        """Args:
+        starting: the descriptor of the lock that is held for this process until it has its own.
+        """
+        self._starting = starting
         self._place, self._choice, self._idle_s = IndexPlace(path), choice, idle_s
         self._is_stopped = False
 
@@ -63,6 +69,8 @@ class Indexer:
             OrchestraError: if there is no model, or the memory can't be read.
         """
         lock = Lock(self._place.lock)
+        if self._starting is not None:
+            os.close(self._starting)
         try:
             embedder = embedder_of(self._choice)
             if embedder is None:
@@ -153,7 +161,7 @@ def choice_of(environment: Mapping[str, str]) -> Choice:
 
 
 def main() -> None:
-    """Run the indexer of the memory in the file that the command line names."""
+    """Run the indexer of the memory in the file that the command line names; see `Semantics.start_indexer`."""
     place = IndexPlace(Path(sys.argv[1]))
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     os.nice(_NICENESS)
@@ -161,6 +169,7 @@ def main() -> None:
         place.memory,
         choice_of(os.environ),
         idle_s=float(sys.argv[2]) if len(sys.argv) > 2 else INDEXER_IDLE_S,
+        starting=int(sys.argv[3]) if len(sys.argv) > 3 else None,
     )
     signal.signal(signal.SIGTERM, indexer.stop)
     try:

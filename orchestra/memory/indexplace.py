@@ -25,6 +25,7 @@ class IndexPlace:
     memory.index/       ChromaDB's folder, with meta.json and a lock that its process holds
     memory.index.bad-…  those that were set aside
     memory.index.lock   held by who owns the vectors and the index, with its process id
+    memory.index.start  held for a process that is started, until it has the lock
     memory.index.sock   where that process is asked
     memory.index.json   what it says of itself, for when nobody can be asked
     memory.index.log    what ChromaDB and the process print
@@ -51,6 +52,10 @@ class IndexPlace:
     @property
     def lock(self) -> Path:
         return self.memory.with_suffix(".index.lock")
+
+    @property
+    def starting(self) -> Path:
+        return self.memory.with_suffix(".index.start")
 
     @property
     def meta(self) -> Path:

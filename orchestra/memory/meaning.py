@@ -13,17 +13,17 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from orchestra.errors import IndexFault, OrchestraError
-from orchestra.limits import INDEXER_SILENT_S
+from orchestra.limits import INDEXER_IDLE_S, INDEXER_SILENT_S
 
 from .embedder import Choice, embedder_of, plan_of
 from .filters import Filters
-from .indexplace import IndexPlace, holder, open_log, read_json
+from .indexplace import IndexPlace, Lock, holder, open_log, read_json
 from .near import EXACT, Near
 from .store import Store
 
@@ -83,7 +83,9 @@ class Semantics:
 
     def start_indexer(self) -> None:
         """Start the indexer and go on at once; nothing happens where there is no memory, or it is not wanted."""
-        if not self.is_indexer_wanted or not self.path.exists() or holder(self._place.lock):
+        if not self.is_indexer_wanted or not self.path.exists():
+            return
+        if holder(self._place.lock) or holder(self._place.starting):
             return
         more = {
             "ORCHESTRA_EMBED": self.choice.embed,
@@ -91,16 +93,23 @@ class Semantics:
             "ORCHESTRA_EMBED_KEY": self.choice.key,
             "ORCHESTRA_MODELS": str(self.choice.models.absolute()),  # it works in another folder
         }
-        with suppress(OSError), os.fdopen(open_log(self._place.log), "ab") as log:  # or everything is answered here
+        with (
+            suppress(OSError),  # then everything is answered here
+            closing(Lock(self._place.starting)) as starting,
+            os.fdopen(open_log(self._place.log), "ab") as log,
+        ):
+            # It inherits this lock until it has its own: who saves meanwhile must not start another each time.
             # By a shell that ends at once: so nobody here has to wait for the indexer's end.
+            about = [str(self.path), str(INDEXER_IDLE_S), str(starting.descriptor)]
             subprocess.run(
-                ["/bin/sh", "-c", '"$@" &', "sh", sys.executable, "-P", "-m", _INDEXER, str(self.path)],
+                ["/bin/sh", "-c", '"$@" &', "sh", sys.executable, "-P", "-m", _INDEXER, *about],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 cwd="/",
                 env={**os.environ, **more},
                 start_new_session=True,
+                pass_fds=[starting.descriptor],
                 check=False,
             )
 

@@ -17,6 +17,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -65,6 +66,7 @@ def is_installed(models: Path) -> bool:
         return False
 
 
+@cache
 def has_numpy() -> bool:
     """Whether the model can be run, without loading what runs it."""
     return find_spec("numpy") is not None

@@ -64,3 +64,14 @@ def test_what_means_the_same_in_other_words_is_proposed_where_no_number_differs(
     assert (merge.kept.id, [entry.id for entry in merge.others]) == (1, [2])
     assert proposed(store, Filters(), model="another") == []
     assert proposed(store, Filters()) == []
+
+
+def test_a_learning_is_not_merged_with_what_says_the_contrary(store: Store) -> None:
+    said = "Retry the upload after a time-out of the proxy"
+    add(store, learning(said), learning(f"Do not {said.lower()}"), learning(f"Don't {said.lower()}"))
+    vectors.keep(
+        store,
+        (vectors.Made(each, unit([1.0, 0.0])) for each in vectors.waiting(store, count_max=9)),
+        model="small",
+    )
+    assert proposed(store, Filters(), model="small") == []

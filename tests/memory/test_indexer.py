@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -188,6 +189,33 @@ def test_it_finds_the_models_that_are_named_from_where_the_command_is(
         if pid:
             os.kill(pid, signal.SIGTERM)
             wait_until(lambda: not is_alive(pid), "the indexer to end")
+
+
+def test_who_saves_while_the_indexer_begins_does_not_start_another(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would be an interpreter that finds out a second later that it is not needed."""
+    begun, ended, python = tmp_path / "begun", tmp_path / "ended", tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho $$ >> "{begun}"\nwhile ! test -e "{ended}"; do sleep 0.02; done\n', "utf-8")
+    python.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(python))
+    add(store, learning("one"))
+    semantics = Semantics(store.path, Choice(embed="openai:by-words", url="http://127.0.0.1:9/v1"))
+
+    def pids() -> list[int]:
+        return [int(line) for line in begun.read_text("utf-8").splitlines()] if begun.exists() else []
+
+    try:
+        for _ in range(5):
+            semantics.wake()
+        wait_until(pids, "the indexer to begin")
+        semantics.wake()
+        assert len(pids()) == 1
+    finally:
+        ended.touch()
+        wait_until(lambda: pids() and not is_alive(pids()[0]), "the indexer to end")
+    semantics.wake()
+    wait_until(lambda: len(pids()) == 2 and not is_alive(pids()[1]), "another, for that one has ended")
 
 
 def test_a_second_one_goes_away_at_once(clone: Clone) -> None:
