@@ -258,7 +258,11 @@ class Gateway:
         """A connection was made; one that would take the last files, or is one too many, is cut off."""
         connection.is_counted = True
         self._connections += 1
-        descriptor = connection.transport.get_extra_info("socket").fileno()
+        tcp = connection.transport.get_extra_info("socket")
+        # asyncio does this only where a socket names its protocol, which `socket.create_server` does not. Without it a
+        # message waits until the client has confirmed the one before, up to 40 ms.
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        descriptor = tcp.fileno()
         if self._connections > GATEWAY_CONNECTIONS_MAX or descriptor > self._file_max:
             self._counts["gateway_full"] += 1
             connection.transport.abort()

@@ -676,3 +676,12 @@ def test_a_websocket_is_alive_while_something_comes_over_it(tmp_path: Path, monk
             assert [session.link] in heard[heard.index([]) :]
 
     run(scenario())
+
+
+def test_a_message_does_not_wait_until_the_one_before_was_confirmed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live_hub(tmp_path, gateway=GATEWAY) as hub, browser(hub, "operator/a"):
+            tcp = hub.session("operator/a").link.socket.transport.get_extra_info("socket")
+            assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    run(scenario())
