@@ -25,7 +25,16 @@ from zmq.utils import z85
 
 from orchestra.errors import PortInUse, StateFault
 from orchestra.keys import KeyPair
-from orchestra.limits import FRAME_BYTES_MAX, HANDSHAKE_MS, ROUTING_ID_BYTES, SEND_QUEUE_FRAMES
+from orchestra.limits import (
+    FRAME_BYTES_MAX,
+    HANDSHAKE_MS,
+    REFUSALS_BURST_S,
+    REFUSALS_PER_S,
+    ROUTING_ID_BYTES,
+    SEND_QUEUE_FRAMES,
+    TURNED_AWAY_BURST_S,
+    TURNED_AWAY_PER_S,
+)
 from orchestra.wire import Record, encode
 
 from .descriptor import deafen, shut, source_of, undeafen
@@ -86,10 +95,11 @@ class Router:
         self._bound: list[str] = []
         self._unbound: list[str] = []
         self._lobby = Lobby()
-        self._refusals = Refusals()
+        self._refusals = Refusals(rate=REFUSALS_PER_S, burst_s=REFUSALS_BURST_S)
+        self._turned_away = Refusals(rate=TURNED_AWAY_PER_S, burst_s=TURNED_AWAY_BURST_S)
         chance = random.Random().random
         self._deaf: Tarpit[int] = Tarpit(chance)
-        """Connections that found no room, by descriptor."""
+        """Connections that found no room, and whose address had too many of them, by descriptor."""
         self._unanswered: Tarpit[_Handshake] = Tarpit(chance)
         """Those of keys that are not known, and whose address had too many of them."""
         self._sessionless: set[bytes] = set()
@@ -368,7 +378,8 @@ class Router:
         if closed is None:
             return
         self.counts["lobby_full" if closed == descriptor else "crowded_out"] += 1
-        if closed == descriptor and self._deaf.has_room and deafen(descriptor):
+        is_late = closed == descriptor and self._turned_away.add(source, at_ms=_steady_ms())
+        if is_late and self._deaf.has_room and deafen(descriptor):
             self._deaf.hold(descriptor, at_ms=_steady_ms())
         else:
             shut(closed)

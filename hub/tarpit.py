@@ -2,8 +2,9 @@
 
 Who is refused at once comes again at once, and each time costs libzmq's thread, which serves all peers, a third of a
 millisecond: a few hundred strangers take it whole. So, as it is done with logins, the refusal itself takes a second:
-for newcomers that find no room, and for keys that are not known, once their address had more of those refused than
-happen by mistake. How long each waits differs by chance, or they would all come back together.
+for newcomers that find no room, and for keys that are not known, once their address had more of them than happen by
+mistake, or when all agents of a machine start at once. How long each waits differs by chance, or they would all come
+back together.
 """
 
 from __future__ import annotations
@@ -11,13 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
-from orchestra.limits import (
-    REFUSALS_BURST_S,
-    REFUSALS_PER_S,
-    REFUSED_SOURCES_MAX,
-    TARPIT_MAX,
-    TARPIT_MS,
-)
+from orchestra.limits import REFUSED_SOURCES_MAX, TARPIT_MAX, TARPIT_MS
 
 from .bucket import Bucket
 from .lobby import network_of
@@ -28,7 +23,11 @@ _Waiting = TypeVar("_Waiting", bound=Hashable)
 class Refusals:
     """How often each address was refused of late."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, rate: float, burst_s: float) -> None:
+        """Args:
+        rate: how many a second happen by mistake; so many of `burst_s` seconds at once.
+        """
+        self._rate, self._burst_s = rate, burst_s
         self._buckets: dict[str, Bucket] = {}
 
     def add(self, source: str, *, at_ms: int) -> bool:
@@ -43,7 +42,7 @@ class Refusals:
         self._buckets[network] = bucket
         if len(self._buckets) > REFUSED_SOURCES_MAX:
             del self._buckets[next(iter(self._buckets))]  # who was refused longest ago
-        return bucket.take(rate=REFUSALS_PER_S, burst_s=REFUSALS_BURST_S, at_ms=at_ms) > 0
+        return bucket.take(rate=self._rate, burst_s=self._burst_s, at_ms=at_ms) > 0
 
 
 class Tarpit(Generic[_Waiting]):

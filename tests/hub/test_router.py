@@ -19,6 +19,7 @@ from orchestra.hub import lobby as lobby_module
 from orchestra.hub import router as router_module
 from orchestra.hub.enrolment import Stranger
 from orchestra.hub.router import Arrived, Router
+from orchestra.hub.tarpit import Refusals
 from orchestra.keys import KeyPair, make_key_pair
 from orchestra.limits import REFUSALS_BURST_S, REFUSALS_PER_S, TARPIT_MS
 from orchestra.wire import PING, PONG
@@ -320,9 +321,15 @@ def test_a_newcomer_without_room_is_not_heard_and_closed_later(rig: Rig, monkeyp
     monkeypatch.setattr(router_module, "_steady_ms", lambda: at_ms[0])
     monkeypatch.setattr(lobby_module, "LOBBY_PER_SOURCE_MAX", 1)
     host, _, port = rig.router.bind("tcp://127.0.0.1:0").removeprefix("tcp://").rpartition(":")
-    with socket.create_connection((host, int(port))), socket.create_connection((host, int(port))) as second:
+    rig.router._turned_away = Refusals(rate=1.0, burst_s=1.0)
+    with (
+        socket.create_connection((host, int(port))),
+        socket.create_connection((host, int(port))) as first,
+        socket.create_connection((host, int(port))) as second,
+    ):
         rig.wait(lambda: rig.router.gone() or rig.router.is_holding)
-        assert rig.router.counts["lobby_full"] == 1
+        assert rig.router.counts["lobby_full"] == 2
+        assert _is_over(first), "who is turned away for the first time is closed at once, and may come again"
         second.setblocking(False)
         with suppress(BlockingIOError):
             while True:  # until the kernel takes no more of it, for it arrives nowhere

@@ -6,13 +6,13 @@ import pytest
 
 from orchestra.hub import tarpit as tarpit_module
 from orchestra.hub.tarpit import Refusals, Tarpit
-from orchestra.limits import REFUSALS_BURST_S, REFUSALS_PER_S, TARPIT_MS
+from orchestra.limits import REFUSALS_BURST_S, REFUSALS_PER_S, TARPIT_MS, TURNED_AWAY_BURST_S, TURNED_AWAY_PER_S
 
 BURST = int(REFUSALS_PER_S * REFUSALS_BURST_S)
 
 
 def test_refusals_wait_once_an_address_had_more_than_happen_by_mistake() -> None:
-    refusals = Refusals()
+    refusals = Refusals(rate=REFUSALS_PER_S, burst_s=REFUSALS_BURST_S)
     assert not any(refusals.add("10.0.0.1", at_ms=1000) for _ in range(BURST))
     assert refusals.add("10.0.0.1", at_ms=1000)
     assert not refusals.add("10.0.0.2", at_ms=1000), "another address has its own"
@@ -21,14 +21,14 @@ def test_refusals_wait_once_an_address_had_more_than_happen_by_mistake() -> None
 
 
 def test_one_machine_has_one_count_however_many_addresses_it_takes() -> None:
-    refusals = Refusals()
+    refusals = Refusals(rate=REFUSALS_PER_S, burst_s=REFUSALS_BURST_S)
     assert not any(refusals.add(f"2001:db8::{number:x}", at_ms=1000) for number in range(BURST))
     assert refusals.add("2001:db8::ffff", at_ms=1000)
 
 
 def test_only_so_many_addresses_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tarpit_module, "REFUSED_SOURCES_MAX", 2)
-    refusals = Refusals()
+    refusals = Refusals(rate=REFUSALS_PER_S, burst_s=REFUSALS_BURST_S)
     for _ in range(BURST):
         refusals.add("10.0.0.1", at_ms=1000)
         refusals.add("10.0.0.2", at_ms=1000)
@@ -66,3 +66,9 @@ def test_it_has_room_for_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tarpit.has_room
     tarpit.hold(2, at_ms=0)
     assert not tarpit.has_room
+
+
+def test_500_agents_that_start_at_once_and_come_again_do_not_hammer() -> None:
+    refusals = Refusals(rate=TURNED_AWAY_PER_S, burst_s=TURNED_AWAY_BURST_S)
+    assert not any(refusals.add("10.0.0.1", at_ms=1000) for _ in range(2 * 500))
+    assert refusals.add("10.0.0.1", at_ms=1000)
